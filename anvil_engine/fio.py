@@ -1,0 +1,44 @@
+"""A workload in fio's own words."""
+
+from __future__ import annotations
+
+from anvil_engine.units import format_size
+from anvil_engine.workload import Phase
+
+
+def job_text(phase: Phase, filename: str) -> str:
+    """The fio job file that asks fio for what `phase` asks of the native engine."""
+    return "\n".join([f"[{phase.name}]", *_options(phase, filename), ""])
+
+
+def _options(phase: Phase, filename: str) -> list[str]:
+    workload = phase.workload
+    options = [
+        f"filename={filename}",
+        "ioengine=io_uring",
+        f"direct={workload.direct:d}",
+        f"rw={workload.rw}",
+        f"bs={format_size(workload.bs)}",
+        f"iodepth={workload.iodepth}",
+        f"numjobs={workload.numjobs}",
+        f"offset={workload.offset}",
+        f"runtime={workload.runtime:g}",
+        "time_based=1",
+        "norandommap=1",
+        "refill_buffers=1",
+        "group_reporting=1",
+        "lat_percentiles=1",
+    ]
+    if workload.size is not None:
+        options.append(f"size={workload.size}")
+    if workload.reads and workload.writes:
+        options.append(f"rwmixread={workload.rwmixread}")
+    if workload.ramp_time:
+        options.append(f"ramp_time={workload.ramp_time:g}")
+    if workload.randseed is not None:
+        options.append(f"randseed={workload.randseed}")
+    if workload.iodepth_batch_submit is not None:
+        options.append(f"iodepth_batch_submit={workload.iodepth_batch_submit}")
+    if workload.iodepth_batch_complete_min > 1:
+        options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
+    return options

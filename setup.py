@@ -1,0 +1,17 @@
+"""The compiled loop; everything else about the package is in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                "anvil_engine._ioloop",
+                ["anvil_engine/_ioloop.pyx"],
+                depends=["anvil_engine/_uring.h"],
+                extra_compile_args=["-O3", "-std=gnu11", "-Wall", "-Wno-unused-function"],
+            )
+        ]
+    )
+)

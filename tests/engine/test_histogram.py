@@ -1,6 +1,7 @@
 """The histogram's geometry is fio's, and its algebra holds."""
 
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_bins_are_those_of_fio():
 def test_buckets_leave_no_gap():
     """Each bucket begins where the one before ends."""
     bounds = [histogram.bucket_bounds(index) for index in range(histogram.N_BUCKETS)]
-    assert all(left[1] == right[0] for left, right in zip(bounds, bounds[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in pairwise(bounds))
     assert bounds[-1][1] == histogram.CLAMP_NS
 
 

@@ -40,5 +40,5 @@ def test_a_profile_reads_only_or_uses_the_whole_device(profile):
 
 def test_an_unknown_profile_names_the_known_ones():
     """The error lists what there is."""
-    with pytest.raises(UnknownProfile, match="quick.*sweep_full"):
+    with pytest.raises(UnknownProfile, match=r"quick.*sweep_full"):
         profiles.get("nope")

@@ -20,13 +20,13 @@ def test_sizes_are_powers_of_1024(text, count):
 @pytest.mark.parametrize("text", ["", "k", "-4k", "4x", "4 4", "1e3", "0.3k"])
 def test_what_is_no_size_is_refused(text):
     """A wrong size is an error that repeats it."""
-    with pytest.raises(InvalidWorkload, match="size|whole"):
+    with pytest.raises(InvalidWorkload, match=r"size|whole"):
         units.parse_size(text)
 
 
 def test_ki_is_refused_as_ambiguous():
     """`4Ki` is 4000 to fio and 4096 to everybody else, so it has no meaning here."""
-    with pytest.raises(InvalidWorkload, match="ambiguous.*4K"):
+    with pytest.raises(InvalidWorkload, match=r"ambiguous.*4K"):
         units.parse_size("4Ki")
 
 

@@ -1,0 +1,63 @@
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+READ: Final[int]
+WRITE: Final[int]
+N_BUCKETS: Final[int]
+N_ERRNOS: Final[int]
+IOS: Final[int]
+BYTES: Final[int]
+LAT_SUM: Final[int]
+CLAMPED: Final[int]
+LAT_MIN: Final[int]
+LAT_MAX: Final[int]
+EPOCH_MAX: Final[int]
+ERRORS: Final[int]
+COUNTS: Final[int]
+DIRECTION_SIZE: Final[int]
+LIVE_SIZE: Final[int]
+CONTROL_SIZE: Final[int]
+MEASURED_FROM: Final[int]
+ENDED_AT: Final[int]
+FIRST_ERRNO: Final[int]
+FIRST_ERROR_OFFSET: Final[int]
+STOP: Final[int]
+EPOCH: Final[int]
+EPOCHS: Final[int]
+ENGINES: Final[dict[str, int]]
+
+def bucket_index(value_ns: int) -> int: ...
+def probe() -> None: ...
+
+class Job:
+    notes: dict[str, object]
+    @property
+    def hung(self) -> bool: ...
+    @property
+    def iodepth(self) -> int: ...
+    def __new__(
+        cls,
+        *,
+        engine: str,
+        fd: int,
+        bs: int,
+        blocks: int,
+        offset: int,
+        iodepth: int,
+        batch_submit: int,
+        batch_complete: int,
+        read_pct: int,
+        is_random: bool,
+        runtime_ns: int,
+        ramp_ns: int,
+        drain_ns: int,
+        null_latency_ns: int,
+        seed: int,
+        continue_on_error: bool,
+        live: npt.NDArray[np.uint64],
+        ramp: npt.NDArray[np.uint64],
+        control: npt.NDArray[np.uint64],
+    ) -> Job: ...
+    def run(self) -> None: ...

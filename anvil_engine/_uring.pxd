@@ -1,0 +1,63 @@
+"""What `_ioloop` may call in C: the ring, the clock, the buffer pool."""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+
+
+cdef extern from "_uring.h" nogil:
+    enum:
+        URING_OP_READ_FIXED
+        URING_OP_WRITE_FIXED
+        URING_OP_ASYNC_CANCEL
+        URING_OP_READ
+        URING_OP_WRITE
+        URING_SQE_FIXED_FILE
+        URING_ASYNC_CANCEL_ANY
+        URING_SETUP_COOP_TASKRUN
+        URING_SETUP_SINGLE_ISSUER
+        URING_SETUP_DEFER_TASKRUN
+        URING_SETUP_NO_SQARRAY
+
+    struct uring_sqe:
+        uint8_t opcode
+        uint8_t flags
+        uint16_t ioprio
+        int32_t fd
+        uint64_t off
+        uint64_t addr
+        uint32_t len
+        uint32_t op_flags
+        uint64_t user_data
+        uint16_t buf_index
+
+    struct uring_cqe:
+        uint64_t user_data
+        int32_t res
+        uint32_t flags
+
+    struct uring:
+        int fd
+        unsigned setup_flags
+        unsigned cq_mask
+        unsigned sq_entries
+        unsigned sq_local_tail
+        unsigned *cq_head
+        uring_cqe *cqes
+
+    int uring_open(uring *ring, unsigned entries)
+    void uring_close(uring *ring)
+    int uring_register_ring(uring *ring)
+    int uring_register_file(uring *ring, int fd)
+    int uring_register_buffer(uring *ring, void *base, size_t bytes)
+    uring_sqe *uring_next_sqe(uring *ring)
+    unsigned uring_unsubmitted(const uring *ring)
+    int uring_enter(uring *ring, unsigned wait, int64_t timeout_ns)
+    unsigned uring_cq_tail(const uring *ring)
+    void uring_cq_advance(uring *ring, unsigned head)
+    unsigned uring_overflowed(const uring *ring)
+
+    void *pool_allocate(size_t bytes)
+    int64_t clock_ns()
+    uint64_t multiply_high(uint64_t a, uint64_t b)
+    unsigned bit_length(uint64_t value)
+    uint64_t load_shared(const uint64_t *value)
+    void store_shared(uint64_t *value, uint64_t to)

@@ -1,0 +1,142 @@
+"""A run as an iterator of events: `for event in run(plan, target): …`.
+
+The shell, the runner's child process and the tests consume the same stream.  Closing the
+iterator stops the engine.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from anvil_engine import fio, native, procfs
+from anvil_engine.errors import AnvilError, DeviceError
+from anvil_engine.plan import Plan
+from anvil_engine.results import (
+    Event,
+    PhaseComplete,
+    PhaseFailed,
+    PhaseResult,
+    PhaseSample,
+    PhaseStarted,
+    RunAborted,
+    RunComplete,
+    RunFailed,
+    RunStarted,
+)
+from anvil_engine.target import Target
+from anvil_engine.workload import Phase
+
+SIMULATION_ENGINE = "null"
+ENGINES = ("native", "sync", SIMULATION_ENGINE)
+SIMULATED_PATH = "simulation"
+SIMULATED_SIZE = 1 << 40
+SIMULATED_LBA_SIZE = 512
+ABORTED_BY_USER = "aborted by user"
+
+
+def run(
+    plan: Plan,
+    target: Target | None,
+    *,
+    engine: str = "native",
+    randseed: int | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
+    """Execute `plan` on `target` and yield what happens, ending with one terminal event.
+
+    `target` None is a simulation: the null engine, which touches no storage and answers
+    every I/O after `native.NULL_LATENCY_NS`.  Setting `stop` ends the run as aborted,
+    within 100 ms plus the I/O in flight.  Errors become `PhaseFailed` and `RunFailed`;
+    nothing is raised for them.
+    """
+    stop = stop or threading.Event()
+    engine = engine if target else SIMULATION_ENGINE
+    seed = secrets.randbits(64) if randseed is None else randseed
+    yield _started(plan, target, engine)
+    partial: PhaseResult | None = None
+    for order, phase in enumerate(plan.phases):
+        try:
+            native.check_available(engine)
+            partial = yield from _phase(order, phase, target, engine, seed, stop)
+        except AnvilError as error:
+            number = error.errno if isinstance(error, DeviceError) else None
+            yield PhaseFailed(
+                phase_order=order, phase_name=phase.name, error=str(error), errno=number
+            )
+            yield RunFailed(error=f"phase {phase.name}: {error}")
+            return
+        if stop.is_set():
+            yield RunAborted(reason=ABORTED_BY_USER, partial=partial)
+            return
+    yield RunComplete()
+
+
+def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:
+    return RunStarted(
+        profile=plan.profile,
+        phases=plan.phases,
+        engine=engine,
+        simulation=target is None,
+        device_path=target.facts.path if target else SIMULATED_PATH,
+        target=target.facts.to_dict() if target else {},
+        host=procfs.host_facts(Path("/")),
+        warnings=plan.warnings,
+    )
+
+
+def _phase(
+    order: int,
+    phase: Phase,
+    target: Target | None,
+    engine: str,
+    seed: int,
+    stop: threading.Event,
+) -> Generator[Event, None, PhaseResult | None]:
+    """Run one phase; returns its result when it was stopped early."""
+    workload = phase.workload
+    yield PhaseStarted(
+        phase_order=order,
+        phase_name=phase.name,
+        jobfile=fio.job_text(phase, target.facts.path if target else SIMULATED_PATH),
+        expected_runtime_s=phase.duration,
+    )
+    measurement = native.Measurement(
+        workload,
+        fd=target.fd if target else -1,
+        engine=engine,
+        randseed=seed if workload.randseed is None else workload.randseed,
+    )
+    result = yield from _samples(order, phase, measurement, stop)
+    if stop.is_set() or result is None:
+        return result
+    yield PhaseComplete(phase_order=order, phase_name=phase.name, result=result)
+    return None
+
+
+def _samples(
+    order: int, phase: Phase, measurement: native.Measurement, stop: threading.Event
+) -> Generator[Event, None, PhaseResult | None]:
+    intervals = measurement.run(stop)
+    number = 0
+    try:
+        while True:
+            try:
+                interval = next(intervals)
+            except StopIteration as end:
+                result: PhaseResult | None = end.value
+                return result
+            yield PhaseSample(
+                phase_order=order,
+                phase_name=phase.name,
+                interval=number,
+                elapsed_s=interval.elapsed_s,
+                eta_s=max(0.0, phase.workload.runtime - interval.elapsed_s),
+                read=interval.read,
+                write=interval.write,
+            )
+            number += 1
+    finally:
+        intervals.close()

@@ -80,7 +80,7 @@ def a_running_run(**options: Any) -> Run:
     run = a_queued_run(**options)
     claims.claim_next(run.host, "a-runner")
     record(run.id, [started()])
-    return runs.get_run(run.id)
+    return Run.get_by_id(run.id)
 
 
 def a_complete_run(**options: Any) -> Run:
@@ -88,7 +88,7 @@ def a_complete_run(**options: Any) -> Run:
     run = a_queued_run(**options)
     claims.claim_next(run.host, "a-runner")
     record(run.id, whole_run())
-    return runs.get_run(run.id)
+    return Run.get_by_id(run.id)
 
 
 def record(run_id: str, new: list[results.Event] | Iterator[results.Event]) -> None:

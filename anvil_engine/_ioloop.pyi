@@ -2,6 +2,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
 READ: Final[int]
 WRITE: Final[int]
@@ -31,6 +32,7 @@ ENGINES: Final[dict[str, int]]
 def bucket_index(value_ns: int) -> int: ...
 def probe() -> None: ...
 
+@disjoint_base
 class Job:
     notes: dict[str, object]
     @property

@@ -60,18 +60,18 @@ def _direction(name: str, side: DirectionSample) -> str:
 
 
 class _PlainLines:
-    """For logs: a line when a phase of several starts."""
+    """For logs: a line when a phase starts, unless it is the only one."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count: int | None = None
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
                 self._count = len(event.phases)
-            case PhaseStarted() if self._count > 1:
+            case PhaseStarted() if self._count != 1:
                 seconds = format_duration(event.expected_runtime_s)
-                order = f"{event.phase_order + 1}/{self._count}"
+                order = f"{event.phase_order + 1}" + (f"/{self._count}" if self._count else "")
                 print(f"phase {order} {event.phase_name} ({seconds})", file=sys.stderr)
 
 

@@ -36,7 +36,7 @@ def run_table(record: Record) -> Table:
     assert record.started is not None
     started = record.started
     place = "SIMULATION: no storage was touched" if started.simulation else started.device_path
-    table = _table(f"{started.profile.name} on {place}")
+    table = new_table(f"{started.profile.name} on {place}")
     for heading in ("phase", "rw", "bs", "depth", ""):
         table.add_column(heading)
     for heading in ("IOPS", "bandwidth", "mean", "p50", "p99", "p99.9", "p99.99", "max"):
@@ -71,7 +71,7 @@ def _numbers(side: DirectionResult) -> list[str]:
 
 
 def profile_table(profiles: Iterable[Profile]) -> Table:
-    table = _table()
+    table = new_table()
     for heading in ("profile", "phases", "takes", "", "what it does"):
         table.add_column(heading)
     for profile in profiles:
@@ -86,7 +86,7 @@ def profile_table(profiles: Iterable[Profile]) -> Table:
 
 
 def phase_table(profile: Profile) -> Table:
-    table = _table(f"{profile.title}: {profile.description}")
+    table = new_table(f"{profile.title}: {profile.description}")
     for heading in ("phase", "rw", "bs", "depth", "span", "takes"):
         table.add_column(heading)
     for phase in profile:
@@ -104,7 +104,7 @@ def phase_table(profile: Profile) -> Table:
 
 
 def device_table(devices: Iterable[Device]) -> Table:
-    table = _table()
+    table = new_table()
     for heading in ("device", "protocol", "model", "serial", "firmware", "capacity", "testable"):
         table.add_column(heading)
     for device in devices:
@@ -126,5 +126,6 @@ def _depth(workload: Workload) -> str:
     )
 
 
-def _table(title: str | None = None) -> Table:
+def new_table(title: str | None = None) -> Table:
+    """A table in the one style, without columns."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

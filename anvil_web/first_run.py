@@ -227,29 +227,27 @@ def _direction(payload: dict[str, Any], direction: str) -> DirectionSample | Non
 
 def _print_result(detail: dict[str, Any], device: dict[str, Any]) -> None:
     """The run as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
+    from anvil_engine import cli_tables
 
-    console = Console()
+    console = cli_tables.console()
     capacity = format_binary(device["capacity_bytes"])
-    table = Table(
-        "phase", "direction", "IOPS", "bandwidth", "mean", "p50", "p99", "p99.99",
-        title=f"{detail['profile_name']} on {device['model']} ({capacity}): {detail['status']}",
-        title_justify="left",
-    )  # fmt: skip
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = cli_tables.new_table(
+        f"{detail['profile_name']} on {device['model']} ({capacity}): {detail['status']}"
+    )
+    for heading in ("phase", ""):
+        table.add_column(heading)
+    for heading in ("IOPS", "bandwidth", "mean", "p50", "p99", "p99.99"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for phase in detail["phases"]:
         for direction in ("read", "write"):
             if phase[f"{direction}_iops"] is not None:
                 table.add_row(phase["phase_name"], direction, *_cells(phase, direction))
     console.print(table)
-    for warning in detail.get("warnings") or []:
-        console.print(f"warning: {warning}", markup=False, highlight=False)
+    notes = [f"warning: {warning}" for warning in detail.get("warnings") or []]
     if detail["error_message"]:
-        console.print(
-            f"{detail['status']}: {detail['error_message']}", markup=False, highlight=False
-        )
+        notes.append(f"{detail['status']}: {detail['error_message']}")
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def _cells(phase: dict[str, Any], direction: str) -> list[str]:

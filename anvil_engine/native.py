@@ -90,13 +90,16 @@ class Measurement:
     """One phase on the native loop.
 
     `fd` is open for the whole measurement (-1 for the null engine), `workload.size` is
-    definite.  Iterate `run`; it can be run once.
+    definite.  Iterate `run`; it can be run once.  Raises `EngineError` without memory.
     """
 
     def __init__(self, workload: Workload, *, fd: int, engine: str, randseed: int) -> None:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
-        self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
+        try:
+            self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
+        except MemoryError as error:
+            raise EngineError(f"{error}; use a smaller bs, iodepth or numjobs") from error
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload

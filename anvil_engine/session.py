@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Generator, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from anvil_engine import fio, native, procfs
@@ -56,10 +57,14 @@ def run(
     engine = engine if target else SIMULATION_ENGINE
     seed = secrets.randbits(64) if randseed is None else randseed
     yield _started(plan, target, engine)
+    try:
+        native.check_available(engine)
+    except AnvilError as error:
+        yield RunFailed(error=str(error))
+        return
     partial: PhaseResult | None = None
     for order, phase in enumerate(plan.phases):
         try:
-            native.check_available(engine)
             partial = yield from _phase(order, phase, target, engine, seed, stop)
         except AnvilError as error:
             number = error.errno if isinstance(error, DeviceError) else None
@@ -82,7 +87,7 @@ def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:
         simulation=target is None,
         device_path=target.facts.path if target else SIMULATED_PATH,
         target=target.facts.to_dict() if target else {},
-        host=procfs.host_facts(Path("/")),
+        host={**procfs.host_facts(Path("/")), "engine_version": version("anvil")},
         warnings=plan.warnings,
     )
 

@@ -67,6 +67,7 @@ def test_a_run_says_what_it_ran_on(target_path):
     assert started.device_path == str(target_path)
     assert (started.engine, started.simulation) == ("sync", False)
     assert started.host["kernel"]
+    assert started.host["engine_version"]
     assert started.phases[0].workload.size == 4 * MIB
 
 
@@ -83,11 +84,11 @@ def test_a_stopped_run_is_aborted_and_keeps_what_it_had(target_path):
 
 def test_an_io_error_fails_the_run(target_path):
     """A target that shrinks fails the phase, then the run; nothing is complete after that."""
-    profile = a_profile("read", "read")
+    profile = a_profile("read", "read", runtime=60)
     with open_target(target_path, write=False) as target:
         plan = expand(profile, target_size=4 * MIB, lba_size=target.facts.lba_size)
         with target_path.open("r+b") as file:
-            file.truncate(MIB)
+            file.truncate(4096)
         events = list(session.run(plan, target, engine="sync"))
     assert names(events)[-2:] == ["phase_failed", "run_failed"]
     assert "phase_complete" not in names(events)

@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -119,14 +119,14 @@ def pytest_runtest_makereport(
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List what did not run, grouped by the reason."""
-    left_out: dict[str, list[str]] = defaultdict(list)
+    left_out: dict[str, Counter[str]] = defaultdict(Counter)
     for report in terminalreporter.stats.get("skipped", []):
-        left_out[_reason(report)].append(report.nodeid)
+        left_out[_reason(report)][report.nodeid.partition("[")[0]] += 1
     terminalreporter.section("what did not run")
-    for reason, nodeids in sorted(left_out.items()):
-        terminalreporter.line(f"{reason}: {len(nodeids)}")
-        for nodeid in nodeids:
-            terminalreporter.line(f"    {nodeid}")
+    for reason, tests in sorted(left_out.items()):
+        terminalreporter.line(f"{reason}: {tests.total()}")
+        for test, count in tests.items():
+            terminalreporter.line(f"    {test}" + (f" ({count} variants)" if count > 1 else ""))
     deselected = len(terminalreporter.stats.get("deselected", []))
     if deselected:
         terminalreporter.line(f"deselected by the command line: {deselected}")

@@ -9,7 +9,7 @@ setup(
             Extension(
                 "anvil_engine._ioloop",
                 ["anvil_engine/_ioloop.pyx"],
-                depends=["anvil_engine/_uring.h"],
+                depends=["anvil_engine/_clock.h", "anvil_engine/_uring.h"],
                 extra_compile_args=["-O3", "-std=gnu11", "-Wall", "-Wno-unused-function"],
             )
         ]

@@ -7,6 +7,7 @@ end of the ramp; what was measured is `live - ramp`.  `control` is written by th
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from anvil_engine._clock cimport tick_clock
 from anvil_engine._uring cimport uring
 
 cdef enum:
@@ -56,6 +57,7 @@ cdef struct Loop:
     uint64_t read_below       # a random number below this means read
     uint64_t only             # direction when it does not mix
     uint64_t (*next_io)(Loop *loop) noexcept nogil
+    tick_clock clock
     int64_t runtime_ns
     int64_t ramp_ns
     int64_t drain_ns
@@ -65,15 +67,15 @@ cdef struct Loop:
     uint64_t cursor[2]
     uint64_t sequence
     uint64_t epoch            # the watcher's interval as this job last saw it
-    int64_t ramp_end
-    int64_t deadline
+    uint64_t ramp_end         # ticks, as is the next
+    uint64_t deadline
     bint stopping
     bint hung                 # the kernel kept I/Os: their buffers are never freed
     int failure               # -errno of the ring itself
     # Slots: one per I/O in flight.
     char *pool                # owned: mapped and unmapped by Job
     size_t pool_bytes
-    int64_t *stamps           # owned, as are the next four; all of iodepth elements
+    uint64_t *stamps          # ticks; owned, as are the next four; all of iodepth elements
     uint64_t *offsets
     uint8_t *directions
     unsigned *free_slots

@@ -30,6 +30,7 @@ EPOCHS: Final[int]
 ENGINES: Final[dict[str, int]]
 
 def bucket_index(value_ns: int) -> int: ...
+def read_clocks() -> tuple[int, int, int] | None: ...
 def probe() -> None: ...
 
 @disjoint_base
@@ -56,6 +57,7 @@ class Job:
         ramp_ns: int,
         drain_ns: int,
         null_latency_ns: int,
+        ticks_per_second: int,
         seed: int,
         continue_on_error: bool,
         live: npt.NDArray[np.uint64],

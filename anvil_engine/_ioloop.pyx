@@ -25,6 +25,7 @@ from posix.time cimport (
 )
 from posix.unistd cimport pread, pwrite
 
+from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
 READ, WRITE = 0, 1
@@ -184,10 +185,12 @@ cdef inline unsigned take_slot(Loop *loop) noexcept nogil:
 
 
 cdef inline void release_slot(
-    Loop *loop, unsigned slot, int res, int64_t now, uint64_t epoch
+    Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
 ) noexcept nogil:
     if res == <int>loop.bs:
-        record(loop, loop.directions[slot], <uint64_t>(now - loop.stamps[slot]), epoch)
+        record(
+            loop, loop.directions[slot], clock_to_ns(&loop.clock, now - loop.stamps[slot]), epoch
+        )
     else:
         record_error(loop, slot, res)
     loop.free_slots[loop.n_free] = slot
@@ -205,25 +208,28 @@ cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
     return epoch & (N_EPOCHS - 1)
 
 
+cdef void begin_measuring(Loop *loop, uint64_t now) noexcept nogil:
+    loop.deadline = now + clock_from_ns(&loop.clock, <uint64_t>loop.runtime_ns)
+    store_shared(loop.live + MEASURED_FROM_C, <uint64_t>clock_ns())
+
+
 cdef void begin(Loop *loop) noexcept nogil:
-    cdef int64_t now = clock_ns()
-    loop.ramp_end = now + loop.ramp_ns
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    loop.ramp_end = now + clock_from_ns(&loop.clock, <uint64_t>loop.ramp_ns)
     if loop.ramp_ns == 0:
-        loop.deadline = now + loop.runtime_ns
-        store_shared(loop.live + MEASURED_FROM_C, <uint64_t>now)
+        begin_measuring(loop, now)
 
 
-cdef void end_ramp(Loop *loop, int64_t now) noexcept nogil:
+cdef void end_ramp(Loop *loop, uint64_t now) noexcept nogil:
     cdef unsigned direction
     memcpy(loop.ramp, loop.live, LIVE_SIZE_C * sizeof(uint64_t))
     for direction in range(2):
         loop.live[direction * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         loop.live[direction * DIRECTION_SIZE_C + LAT_MAX_C] = 0
-    loop.deadline = now + loop.runtime_ns
-    store_shared(loop.live + MEASURED_FROM_C, <uint64_t>now)
+    begin_measuring(loop, now)
 
 
-cdef inline void look_at_clock(Loop *loop, int64_t now) noexcept nogil:
+cdef inline void look_at_clock(Loop *loop, uint64_t now) noexcept nogil:
     """End the ramp or the run when their time has come or the watcher says so."""
     if loop.live[MEASURED_FROM_C] == 0:
         if now >= loop.ramp_end:
@@ -261,7 +267,7 @@ cdef inline void refill(Loop *loop) noexcept nogil:
 
 cdef int submit_and_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
     """Stamp the pending batch, hand it over, wait.  Returns 0 or -errno."""
-    cdef int64_t now = clock_ns()
+    cdef uint64_t now = clock_ticks(&loop.clock)
     cdef unsigned i, taken
     cdef int result
     for i in range(loop.n_pending):
@@ -282,7 +288,7 @@ cdef int reap(Loop *loop) noexcept nogil:
     """Record what has completed, at one time stamp, and look at the clock."""
     cdef unsigned head = loop.ring.cq_head[0]
     cdef unsigned tail = uring_cq_tail(&loop.ring)
-    cdef int64_t now = clock_ns()
+    cdef uint64_t now = clock_ticks(&loop.clock)
     cdef uint64_t epoch = current_epoch(loop)
     cdef uring_cqe *cqe
     while head != tail:
@@ -358,18 +364,18 @@ cdef int run_ring(Loop *loop) noexcept nogil:
 cdef int run_sync(Loop *loop) noexcept nogil:
     cdef unsigned slot
     cdef char *data
-    cdef int64_t now
+    cdef uint64_t now
     cdef ssize_t moved
     begin(loop)
     while not loop.stopping:
         slot = take_slot(loop)
         data = loop.pool + slot * loop.bs
-        loop.stamps[slot] = clock_ns()
+        loop.stamps[slot] = clock_ticks(&loop.clock)
         if loop.directions[slot]:
             moved = pwrite(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
         else:
             moved = pread(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
-        now = clock_ns()
+        now = clock_ticks(&loop.clock)
         release_slot(loop, slot, <int>moved if moved >= 0 else -errno, now, current_epoch(loop))
         look_at_clock(loop, now)
     return 0
@@ -378,26 +384,46 @@ cdef int run_sync(Loop *loop) noexcept nogil:
 # The loop without a device: every I/O completes a fixed time after it was submitted -----------
 
 cdef int run_null(Loop *loop) noexcept nogil:
-    cdef int64_t now
+    cdef int64_t wake_ns
+    cdef uint64_t now
     cdef timespec due
     cdef unsigned i
     begin(loop)
     while not loop.stopping:
-        now = clock_ns()
+        now = clock_ticks(&loop.clock)
+        wake_ns = clock_ns() + loop.null_latency_ns
         loop.n_pending = 0
         while loop.n_free:
             loop.pending[loop.n_pending] = take_slot(loop)
             loop.stamps[loop.pending[loop.n_pending]] = now
             loop.n_pending += 1
-        now += loop.null_latency_ns
-        due.tv_sec = now / 1000000000
-        due.tv_nsec = now % 1000000000
+        due.tv_sec = wake_ns / 1000000000
+        due.tv_nsec = wake_ns % 1000000000
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL)  # early wake-ups do no harm
-        now = clock_ns()
+        now = clock_ticks(&loop.clock)
         for i in range(loop.n_pending):
             release_slot(loop, loop.pending[i], <int>loop.bs, now, current_epoch(loop))
         look_at_clock(loop, now)
     return 0
+
+
+# Clock ---------------------------------------------------------------------------------------
+
+cdef void set_clock(tick_clock *clock, uint64_t ticks_per_second) noexcept nogil:
+    """The TSC at `ticks_per_second`, or CLOCK_MONOTONIC for 0."""
+    clock.is_tsc = CLOCK_HAS_TSC and ticks_per_second > 0
+    clock.ticks_per_second = ticks_per_second if clock.is_tsc else 1000000000
+    clock.ns_per_tick = <uint64_t>((1000000000.0 / clock.ticks_per_second) * 4294967296.0 + 0.5)
+
+
+def read_clocks():
+    """(TSC ticks, CLOCK_MONOTONIC ns, uncertainty in ticks) of one moment; None without a TSC."""
+    cdef clock_pair pair
+    if not CLOCK_HAS_TSC:
+        return None
+    with nogil:
+        pair = clock_read_pair()
+    return pair.ticks, pair.ns, pair.width
 
 
 def probe():
@@ -423,7 +449,8 @@ cdef class Job:
 
     `live`, `ramp` (uint64[LIVE_SIZE]) and `control` (uint64[CONTROL_SIZE]) are shared with
     the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
-    granted.  Sizes are bytes, times nanoseconds.
+    granted.  Sizes are bytes, times nanoseconds; `ticks_per_second` is the TSC's, 0 to use
+    CLOCK_MONOTONIC.
     """
 
     def __cinit__(
@@ -443,6 +470,7 @@ cdef class Job:
         int64_t ramp_ns,
         int64_t drain_ns,
         int64_t null_latency_ns,
+        uint64_t ticks_per_second,
         uint64_t seed,
         bint continue_on_error,
         uint64_t[::1] live not None,
@@ -469,6 +497,7 @@ cdef class Job:
         loop.continue_on_error = continue_on_error
         loop.runtime_ns, loop.ramp_ns, loop.drain_ns = runtime_ns, ramp_ns, drain_ns
         loop.null_latency_ns = null_latency_ns
+        set_clock(&loop.clock, ticks_per_second)
         loop.live, loop.ramp, loop.control = &live[0], &ramp[0], &control[0]
         for slot in range(2):
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
@@ -534,7 +563,7 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
 cdef int allocate_slots(Loop *loop) except -1:
     cdef unsigned slot
     cdef uint64_t i
-    loop.stamps = <int64_t *>allocate(loop.iodepth, sizeof(int64_t))
+    loop.stamps = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.offsets = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
     loop.free_slots = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))

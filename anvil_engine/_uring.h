@@ -18,7 +18,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef __NR_io_uring_setup
@@ -319,14 +318,6 @@ static inline void *pool_allocate(size_t bytes)
 	/* Advice: where it is not taken the buffers are in small pages. */
 	(void)madvise(pool, bytes, MADV_HUGEPAGE);
 	return pool;
-}
-
-static inline int64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail: the clock exists and `now` is ours */
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
 static inline uint64_t multiply_high(uint64_t a, uint64_t b)

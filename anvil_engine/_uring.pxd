@@ -1,4 +1,4 @@
-"""What `_ioloop` may call in C: the ring, the clock, the buffer pool."""
+"""What `_ioloop` may call in C: the ring, the buffer pool, bit arithmetic."""
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -56,7 +56,6 @@ cdef extern from "_uring.h" nogil:
     unsigned uring_overflowed(const uring *ring)
 
     void *pool_allocate(size_t bytes)
-    int64_t clock_ns()
     uint64_t multiply_high(uint64_t a, uint64_t b)
     unsigned bit_length(uint64_t value)
     uint64_t load_shared(const uint64_t *value)

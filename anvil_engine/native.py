@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, procfs, summary
+from anvil_engine import _ioloop, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
 from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
 from anvil_engine.workload import Workload
@@ -95,6 +95,7 @@ class Measurement:
 
     def __init__(self, workload: Workload, *, fd: int, engine: str, randseed: int) -> None:
         self.workload, self.engine, self.randseed = workload, engine, randseed
+        self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
         try:
             self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
@@ -120,6 +121,7 @@ class Measurement:
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),
             null_latency_ns=NULL_LATENCY_NS,
+            ticks_per_second=self._rate.ticks_per_second if self._rate else 0,
             # Weyl steps keep the jobs' streams apart whatever the seed.
             seed=(self.randseed + index * 0x9E3779B97F4A7C15) % (1 << 64),
             continue_on_error=workload.continue_on_error,
@@ -290,7 +292,17 @@ class Measurement:
 
     def _engine_notes(self) -> dict[str, Any]:
         job = self._threads[0].job
-        return {"name": self.engine, "iodepth": job.iodepth, "clock": "monotonic", **job.notes}
+        return {"name": self.engine, "iodepth": job.iodepth, **self._clock_notes(), **job.notes}
+
+    def _clock_notes(self) -> dict[str, Any]:
+        now = _ioloop.read_clocks()
+        if self._rate is None or now is None:
+            return {"clock": "monotonic"}
+        return {
+            "clock": "tsc",
+            "tsc_hz": self._rate.ticks_per_second,
+            "tsc_drift_ppm": round(self._rate.drift_ppm(now), 3),
+        }
 
     def _warnings(self) -> tuple[str, ...]:
         job, workload, found = self._threads[0].job, self.workload, []

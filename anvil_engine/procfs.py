@@ -86,6 +86,13 @@ def host_facts(root: Path = Path("/")) -> dict[str, str | int | None]:
     }
 
 
+def cpu_flags(root: Path) -> frozenset[str]:
+    """What the first CPU says it can do; empty where the kernel does not tell."""
+    text = _read(root / "proc/cpuinfo") or ""
+    match = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    return frozenset(match.group(1).split()) if match else frozenset()
+
+
 def descriptor_path(fd: int) -> str:
     """A path that opens again exactly what `fd` refers to, whatever its name is by now."""
     return f"/proc/self/fd/{fd}"

@@ -64,6 +64,7 @@ cdef struct Loop:
     int64_t null_latency_ns
     # Where it is.
     uint64_t random_state[4]
+    uint64_t fill_state[4]    # for the buffers: the offsets do not depend on their size
     uint64_t cursor[2]
     uint64_t sequence
     uint64_t epoch            # the watcher's interval as this job last saw it
@@ -73,7 +74,8 @@ cdef struct Loop:
     bint hung                 # the kernel kept I/Os: their buffers are never freed
     int failure               # -errno of the ring itself
     # Slots: one per I/O in flight.
-    char *pool                # owned: mapped and unmapped by Job
+    char *pool                # owned: mapped and unmapped by Job; NULL for the null engine
+    uint64_t stamped_bytes    # how much of a buffer is stamped before a write
     size_t pool_bytes
     uint64_t *stamps          # ticks; owned, as are the next four; all of iodepth elements
     uint64_t *offsets

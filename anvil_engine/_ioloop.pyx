@@ -163,7 +163,7 @@ cdef inline void stamp_data(Loop *loop, unsigned slot) noexcept nogil:
     """Make every 4 KiB about to be written unlike any other: its offset, then a sequence."""
     cdef char *data = loop.pool + slot * loop.bs
     cdef uint64_t position = 0
-    while position + 16 <= loop.bs:
+    while position + 16 <= loop.stamped_bytes:
         (<uint64_t *>(data + position))[0] = loop.offsets[slot] + position
         (<uint64_t *>(data + position))[1] = loop.sequence
         loop.sequence += 1
@@ -268,14 +268,15 @@ cdef inline void refill(Loop *loop) noexcept nogil:
 cdef int submit_and_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
     """Stamp the pending batch, hand it over, wait.  Returns 0 or -errno."""
     cdef uint64_t now = clock_ticks(&loop.clock)
-    cdef unsigned i, taken
+    cdef unsigned i, left, taken
     cdef int result
     for i in range(loop.n_pending):
         loop.stamps[loop.pending[i]] = now
     result = uring_enter(&loop.ring, wait, timeout_ns)
     # The kernel may take a part of the batch, also when it reports an error or a signal:
     # what it left is stamped again when it is offered again.
-    taken = loop.n_pending - uring_unsubmitted(&loop.ring)
+    left = uring_unsubmitted(&loop.ring)
+    taken = loop.n_pending - min(left, loop.n_pending)  # a cancel may wait there too
     for i in range(taken, loop.n_pending):
         loop.pending[i - taken] = loop.pending[i]
     loop.n_pending -= taken
@@ -314,7 +315,12 @@ cdef int drain(Loop *loop, int64_t patience_ns) noexcept nogil:
 
 
 cdef int cancel_all(Loop *loop) noexcept nogil:
-    cdef uring_sqe *sqe = uring_next_sqe(&loop.ring)
+    """Take back what the kernel has not taken, and ask it to cancel the rest."""
+    cdef uring_sqe *sqe
+    loop.ring.sq_local_tail -= loop.n_pending
+    loop.in_flight -= loop.n_pending
+    loop.n_pending = 0
+    sqe = uring_next_sqe(&loop.ring)
     sqe.opcode = URING_OP_ASYNC_CANCEL
     sqe.flags = 0
     sqe.ioprio = 0
@@ -445,7 +451,9 @@ cdef void *allocate(size_t count, size_t size) except NULL:
 
 
 cdef class Job:
-    """One job: its ring, slots, buffers and random numbers.  Run it once, in a fresh thread.
+    """One job: its ring, slots, buffers and random numbers.
+
+    Use it once, in a fresh thread: `open`, `register`, `run`.
 
     `live`, `ramp` (uint64[LIVE_SIZE]) and `control` (uint64[CONTROL_SIZE]) are shared with
     the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
@@ -503,8 +511,11 @@ cdef class Job:
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
+        seed_random(loop.fill_state, ~seed)
         choose_next(loop, read_pct, is_random)
         allocate_slots(loop)
+        if self._engine != NULL_DEVICE:
+            allocate_pool(loop)
 
     def __dealloc__(self):
         cdef Loop *loop = &self._loop
@@ -528,16 +539,38 @@ cdef class Job:
         """The depth in effect: 1 for the sync engine."""
         return self._loop.iodepth
 
-    def run(self):
-        """Do I/O until the time is over, `control[STOP]` is set, or an I/O fails.
+    def open(self):
+        """Fill the buffers and open the ring.  Raises `OSError` when the kernel refuses.
 
-        Raises `OSError` when the ring cannot be made or used.  Errors of single I/Os are
-        counted in `live` and do not raise.
+        This, `register` and `run` belong to one thread, in this order.
         """
         cdef Loop *loop = &self._loop
         cdef int result
+        with nogil:
+            fill_pool(loop)
         if self._engine == RING:
-            open_ring(self)
+            result = uring_open(&loop.ring, loop.iodepth)
+            if result < 0:
+                raise OSError(-result, os.strerror(-result))
+            self.notes["setup_flags"] = setup_flag_names(loop.ring.setup_flags)
+
+    def register(self):
+        """Register ring, file and buffers; `notes` says what the kernel did not grant.
+
+        Comes after every job's `open`: registered buffers and new rings share one limit of
+        locked memory, and a job can do without the first only.
+        """
+        if self._engine == RING:
+            register_resources(self)
+
+    def run(self):
+        """Do I/O until the time is over, `control[STOP]` is set, or an I/O fails.
+
+        Raises `OSError` when the ring cannot be used.  Errors of single I/Os are counted in
+        `live` and do not raise.
+        """
+        cdef Loop *loop = &self._loop
+        cdef int result
         with nogil:
             if self._engine == RING:
                 result = run_ring(loop)
@@ -560,34 +593,44 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
         loop.next_io = next_uniform if is_random else next_sequential
 
 
+cdef int allocate_pool(Loop *loop) except -1:
+    loop.stamped_bytes = loop.bs
+    loop.pool_bytes = <size_t>loop.iodepth * loop.bs
+    loop.pool = <char *>pool_allocate(loop.pool_bytes)
+    if loop.pool == NULL:
+        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
+    return 0
+
+
+cdef void fill_pool(Loop *loop) noexcept nogil:
+    """Random data, so that writes are incompressible; ends early when a stop is asked for.
+
+    The job's own thread does it: the memory is then near its CPU.
+    """
+    cdef uint64_t i
+    # The mapping is a whole number of pages, so the last word fits.
+    for i in range((loop.pool_bytes + 7) / 8):
+        if i % STAMP_EVERY == 0 and load_shared(loop.control + STOP_C):
+            return
+        (<uint64_t *>loop.pool)[i] = next_random(loop.fill_state)
+
+
 cdef int allocate_slots(Loop *loop) except -1:
     cdef unsigned slot
-    cdef uint64_t i
     loop.stamps = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.offsets = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
     loop.free_slots = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.pending = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
-    loop.pool_bytes = <size_t>loop.iodepth * loop.bs
-    loop.pool = <char *>pool_allocate(loop.pool_bytes)
-    if loop.pool == NULL:
-        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
-    # Incompressible; the mapping is a whole number of pages, so the last word fits.
-    for i in range((loop.pool_bytes + 7) / 8):
-        (<uint64_t *>loop.pool)[i] = next_random(loop.random_state)
     for slot in range(loop.iodepth):
         loop.free_slots[slot] = loop.iodepth - 1 - slot
     loop.n_free = loop.iodepth
     return 0
 
 
-cdef int open_ring(Job job) except -1:
-    """Open the ring in this thread and register what can be; `notes` says what could not."""
+cdef void register_resources(Job job):
     cdef Loop *loop = &job._loop
-    cdef int result = uring_open(&loop.ring, loop.iodepth)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    job.notes["setup_flags"] = setup_flag_names(loop.ring.setup_flags)
+    cdef int result
     job.notes["registered_ring"] = granted(uring_register_ring(&loop.ring))
     result = uring_register_file(&loop.ring, loop.fd)
     job.notes["registered_files"] = granted(result)
@@ -597,7 +640,6 @@ cdef int open_ring(Job job) except -1:
     job.notes["registered_buffers"] = granted(result)
     loop.opcodes[0] = URING_OP_READ_FIXED if result >= 0 else URING_OP_READ
     loop.opcodes[1] = URING_OP_WRITE_FIXED if result >= 0 else URING_OP_WRITE
-    return 0
 
 
 cdef object granted(int result):

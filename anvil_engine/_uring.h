@@ -337,7 +337,8 @@ static inline uint64_t load_shared(const uint64_t *value)
 
 static inline void store_shared(uint64_t *value, uint64_t to)
 {
-	__atomic_store_n(value, to, __ATOMIC_RELAXED);
+	/* What was written before is there for whoever sees the value. */
+	__atomic_store_n(value, to, __ATOMIC_RELEASE);
 }
 
 #endif

@@ -86,6 +86,11 @@ def host_facts(root: Path = Path("/")) -> dict[str, str | int | None]:
     }
 
 
+def memory_available_bytes(root: Path) -> int | None:
+    """What can be allocated without swapping, as the kernel estimates it."""
+    return _meminfo_bytes(root, "MemAvailable")
+
+
 def cpu_flags(root: Path) -> frozenset[str]:
     """What the first CPU says it can do; empty where the kernel does not tell."""
     text = _read(root / "proc/cpuinfo") or ""
@@ -152,5 +157,10 @@ def _cpu_model(root: Path) -> str | None:
 
 
 def _memory_bytes(root: Path) -> int | None:
-    match = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo") or "", re.MULTILINE)
+    return _meminfo_bytes(root, "MemTotal")
+
+
+def _meminfo_bytes(root: Path, name: str) -> int | None:
+    text = _read(root / "proc/meminfo") or ""
+    match = re.search(rf"^{name}:\s*(\d+) kB", text, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else None

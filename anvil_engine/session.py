@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from anvil_engine import fio, native, procfs
-from anvil_engine.errors import AnvilError, DeviceError
+from anvil_engine.errors import AnvilError, DeviceError, InvalidWorkload
 from anvil_engine.plan import Plan
 from anvil_engine.results import (
     Event,
@@ -35,6 +35,7 @@ ENGINES = ("native", "sync", SIMULATION_ENGINE)
 SIMULATED_PATH = "simulation"
 SIMULATED_SIZE = 1 << 40
 SIMULATED_LBA_SIZE = 512
+ZERO_BYTES = 4096
 ABORTED_BY_USER = "aborted by user"
 
 
@@ -59,6 +60,7 @@ def run(
     yield _started(plan, target, engine)
     try:
         native.check_available(engine)
+        _check_zero(plan, target, engine)
     except AnvilError as error:
         yield RunFailed(error=str(error))
         return
@@ -77,6 +79,22 @@ def run(
             yield RunAborted(reason=ABORTED_BY_USER, partial=partial)
             return
     yield RunComplete()
+
+
+def _check_zero(plan: Plan, target: Target | None, engine: str) -> None:
+    """Refuse what /dev/zero cannot do through io_uring.
+
+    It may stop after any page when the kernel wants the CPU (drivers/char/mem.c,
+    read_iter_zero), and io_uring does not ask it for the rest.
+    """
+    if target is None or target.facts.kind != "char" or engine != "native":
+        return
+    for phase in plan.phases:
+        if phase.workload.reads and phase.workload.bs > ZERO_BYTES:
+            raise InvalidWorkload(
+                f"phase {phase.name}: {target.facts.path} may answer reads of more than 4k short "
+                "through io_uring; use --bs 4k, or --engine sync"
+            )
 
 
 def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:

@@ -20,6 +20,11 @@ ESTIMATE_OVERHEAD_S = 10
 MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
 MAX_BS = 1 << 30
+MAX_TIME_S = 366 * 86400
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -35,7 +40,8 @@ class Workload:
     `rwmixread` counts for `rw` and `randrw` only.  Random offsets are drawn
     independently of each other (fio's `norandommap`).  `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
-    once as are free.  Raises `InvalidWorkload`.
+    once as are free, in system calls of at most `native.DEFAULT_BATCH`.  Raises
+    `InvalidWorkload`.
     """
 
     rw: str
@@ -55,6 +61,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
+        self._require_types()
         _require(
             self.rw in READS | WRITES,
             f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",
@@ -66,8 +73,14 @@ class Workload:
         _require(
             1 <= self.numjobs <= MAX_NUMJOBS, f"numjobs={self.numjobs} is not in 1..{MAX_NUMJOBS}"
         )
-        _require(self.runtime > 0, f"runtime={self.runtime} must be above 0 seconds")
-        _require(self.ramp_time >= 0, f"ramp_time={self.ramp_time} must not be negative")
+        _require(
+            0 < self.runtime <= MAX_TIME_S,
+            f"runtime={self.runtime} is not in 0..{MAX_TIME_S} seconds",
+        )
+        _require(
+            0 <= self.ramp_time <= MAX_TIME_S,
+            f"ramp_time={self.ramp_time} is not in 0..{MAX_TIME_S} seconds",
+        )
         _require(0 <= self.rwmixread <= 100, f"rwmixread={self.rwmixread} is not in 0..100")
         _require(self.offset >= 0, f"offset={self.offset} must not be negative")
         _require(
@@ -84,6 +97,19 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+
+    def _require_types(self) -> None:
+        """A profile from a file may hold 1.5 or "4k" where a whole number is meant."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            kind = str(field.type)
+            if kind == "float":
+                fits = _is_whole(value) or isinstance(value, float)
+            elif kind.startswith("int"):
+                fits = _is_whole(value) or (value is None and kind.endswith("None"))
+            else:
+                fits = isinstance(value, bool if kind == "bool" else str)
+            _require(fits, f"{field.name}={value!r} is not of type {kind}")
 
     @property
     def writes(self) -> bool:
@@ -155,6 +181,11 @@ class Profile:
         _require(
             len(set(names)) == len(names),
             f"profile {self.name!r} uses a phase name more than once",
+        )
+        # The target is opened once; half of the phases would measure the page cache.
+        _require(
+            len({phase.workload.direct for phase in self.phases}) == 1,
+            f"profile {self.name!r} mixes direct=1 and direct=0; make two profiles of it",
         )
 
     def __iter__(self) -> Iterator[Phase]:

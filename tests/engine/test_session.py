@@ -126,3 +126,14 @@ def test_a_phase_tells_fio_the_same(target_path):
     assert {"rw=randrw", "bs=4k", "iodepth=4", "rwmixread=50", f"filename={target_path}"} <= {
         *lines
     }
+
+
+def test_what_dev_zero_cannot_do_is_refused_before_it_starts():
+    """Reads of more than a page may come back short through io_uring, so they are refused."""
+    profile = Profile(
+        "p", "P", "d", (Phase("large", Workload(rw="read", bs=8192, runtime=0.1, direct=False)),)
+    )
+    for engine, end in (("native", "run_failed"), ("sync", "run_complete")):
+        with open_target("/dev/zero", write=False, direct=False) as target:
+            plan = expand(profile, target_size=1 << 30, lba_size=512)
+            assert names(list(session.run(plan, target, engine=engine)))[-1] == end

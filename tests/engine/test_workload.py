@@ -26,6 +26,14 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
         {"iodepth_batch_submit": 0},
+        {"runtime": float("inf")},
+        {"runtime": float("nan")},
+        {"ramp_time": 1e12},
+        {"iodepth": 1.5},
+        {"bs": 4096.0},
+        {"bs": True},
+        {"randseed": "1"},
+        {"direct": 1},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):
@@ -84,6 +92,13 @@ def test_a_profile_survives_json():
         {"name": "p", "phases": [{"name": "x", "rw": "read", "bs": 4096, "colour": 1}]},
         {"name": "p", "phases": [{"name": "x", "rw": "read", "bs": "4k"}]},
         {"name": "p", "phases": 3},
+        {
+            "name": "p",
+            "phases": [
+                {"name": "x", "rw": "read", "bs": 4096, "direct": True},
+                {"name": "y", "rw": "read", "bs": 4096, "direct": False},
+            ],
+        },
         {"name": "p", "phases": [{"name": "x", "rw": "read", "bs": 4096}] * 2},
     ],
 )

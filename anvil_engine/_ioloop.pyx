@@ -26,6 +26,7 @@ from posix.time cimport (
 from posix.unistd cimport pread, pwrite
 
 from anvil_engine._clock cimport *
+from anvil_engine._offsets cimport *
 from anvil_engine._uring cimport *
 
 READ, WRITE = 0, 1
@@ -95,34 +96,6 @@ cdef void record_error(Loop *loop, unsigned slot, int res) noexcept nogil:
         loop.stopping = True
 
 
-# Random numbers: xoshiro256++ by Blackman and Vigna, seeded by splitmix64 ---------------------
-
-cdef inline uint64_t rotate(uint64_t value, unsigned by) noexcept nogil:
-    return (value << by) | (value >> (64 - by))
-
-
-cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
-    cdef uint64_t result = rotate(state[0] + state[3], 23) + state[0]
-    cdef uint64_t shifted = state[1] << 17
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = rotate(state[3], 45)
-    return result
-
-
-cdef void seed_random(uint64_t *state, uint64_t seed) noexcept nogil:
-    cdef int i
-    cdef uint64_t mixed
-    for i in range(4):
-        seed += <uint64_t>0x9E3779B97F4A7C15
-        mixed = (seed ^ (seed >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-        mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
-        state[i] = mixed ^ (mixed >> 31)
-
-
 # What to do next: (block << 1) | direction ---------------------------------------------------
 
 cdef inline uint64_t next_block(Loop *loop, uint64_t direction) noexcept nogil:
@@ -184,6 +157,12 @@ cdef inline unsigned take_slot(Loop *loop) noexcept nogil:
     return slot
 
 
+cdef inline void give_back(Loop *loop, unsigned slot) noexcept nogil:
+    loop.free_slots[loop.n_free] = slot
+    loop.n_free += 1
+    loop.in_flight -= 1
+
+
 cdef inline void release_slot(
     Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
 ) noexcept nogil:
@@ -193,9 +172,7 @@ cdef inline void release_slot(
         )
     else:
         record_error(loop, slot, res)
-    loop.free_slots[loop.n_free] = slot
-    loop.n_free += 1
-    loop.in_flight -= 1
+    give_back(loop, slot)
 
 
 cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
@@ -504,7 +481,7 @@ cdef class Job:
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
         choose_next(loop, read_pct, is_random)
-        allocate_slots(loop)
+        allocate_slots(loop, ~seed)
 
     def __dealloc__(self):
         cdef Loop *loop = &self._loop
@@ -527,6 +504,24 @@ cdef class Job:
     def iodepth(self):
         """The depth in effect: 1 for the sync engine."""
         return self._loop.iodepth
+
+    def preview(self, uint64_t[:, ::1] ios not None):
+        """Decide the next I/Os as `run` does, but issue none: they are used up.
+
+        Fills the rows of `ios` with offset, bytes and direction.  Returns how many there are.
+        """
+        cdef Loop *loop = &self._loop
+        cdef Py_ssize_t row
+        cdef unsigned slot
+        if ios.shape[1] != 3:
+            raise ValueError("a row is offset, bytes and direction")
+        for row in range(ios.shape[0]):
+            slot = take_slot(loop)
+            ios[row, 0] = loop.offsets[slot]
+            ios[row, 1] = loop.bs
+            ios[row, 2] = loop.directions[slot]
+            give_back(loop, slot)
+        return ios.shape[0]
 
     def run(self):
         """Do I/O until the time is over, `control[STOP]` is set, or an I/O fails.
@@ -560,9 +555,10 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
         loop.next_io = next_uniform if is_random else next_sequential
 
 
-cdef int allocate_slots(Loop *loop) except -1:
+cdef int allocate_slots(Loop *loop, uint64_t seed) except -1:
     cdef unsigned slot
     cdef uint64_t i
+    cdef uint64_t random_state[4]
     loop.stamps = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.offsets = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
@@ -572,9 +568,11 @@ cdef int allocate_slots(Loop *loop) except -1:
     loop.pool = <char *>pool_allocate(loop.pool_bytes)
     if loop.pool == NULL:
         raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
-    # Incompressible; the mapping is a whole number of pages, so the last word fits.
+    # Incompressible; the mapping is a whole number of pages, so the last word fits.  The
+    # numbers are not the offsets': those must not depend on how much data there is.
+    seed_random(random_state, seed)
     for i in range((loop.pool_bytes + 7) / 8):
-        (<uint64_t *>loop.pool)[i] = next_random(loop.random_state)
+        (<uint64_t *>loop.pool)[i] = next_random(random_state)
     for slot in range(loop.iodepth):
         loop.free_slots[slot] = loop.iodepth - 1 - slot
     loop.n_free = loop.iodepth

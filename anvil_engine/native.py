@@ -119,8 +119,7 @@ class Measurement:
             drain_ns=round(DRAIN_S * 1e9),
             null_latency_ns=NULL_LATENCY_NS,
             ticks_per_second=self._rate.ticks_per_second if self._rate else 0,
-            # Weyl steps keep the jobs' streams apart whatever the seed.
-            seed=(self.randseed + index * 0x9E3779B97F4A7C15) % (1 << 64),
+            seed=job_seed(self.randseed, index),
             continue_on_error=workload.continue_on_error,
             live=live,
             ramp=ramp,
@@ -143,6 +142,14 @@ class Measurement:
             self._halt()
         self._raise_failures()
         return self._result()
+
+    def preview(self, job: int, count: int) -> npt.NDArray[np.uint64]:
+        """The first I/Os that job `job` would issue: rows of offset, bytes and direction.
+
+        At most `count`, fewer when the job would end before.  They are used up.
+        """
+        ios = np.zeros((count, 3), np.uint64)
+        return ios[: self._threads[job].job.preview(ios)]
 
     # Watching -------------------------------------------------------------------------------
 
@@ -314,6 +321,11 @@ class Measurement:
                 "locked memory limit (ulimit -l) for less CPU per I/O"
             )
         return tuple(found)
+
+
+def job_seed(randseed: int, index: int) -> int:
+    """The seed of job `index`: four steps of splitmix64 on, since a job's state takes four."""
+    return (randseed + index * 4 * 0x9E3779B97F4A7C15) % (1 << 64)
 
 
 def _block(counters: Counters, direction: int) -> Counters:

@@ -8,6 +8,7 @@ end of the ramp; what was measured is `live - ramp`.  `control` is written by th
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from anvil_engine._clock cimport tick_clock
+from anvil_engine._offsets cimport random_map
 from anvil_engine._uring cimport uring
 
 cdef enum:
@@ -65,6 +66,7 @@ cdef struct Loop:
     # Where it is.
     uint64_t random_state[4]
     uint64_t cursor[2]
+    random_map map
     uint64_t sequence
     uint64_t epoch            # the watcher's interval as this job last saw it
     uint64_t ramp_end         # ticks, as is the next

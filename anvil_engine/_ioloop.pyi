@@ -53,6 +53,7 @@ class Job:
         batch_complete: int,
         read_pct: int,
         is_random: bool,
+        norandommap: bool,
         runtime_ns: int,
         ramp_ns: int,
         drain_ns: int,

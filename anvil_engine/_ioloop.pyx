@@ -108,6 +108,10 @@ cdef inline uint64_t random_block(Loop *loop) noexcept nogil:
     return multiply_high(next_random(loop.random_state), loop.blocks)
 
 
+cdef inline uint64_t mapped_block(Loop *loop) noexcept nogil:
+    return map_next(&loop.map, loop.random_state)
+
+
 cdef inline uint64_t random_direction(Loop *loop) noexcept nogil:
     return <uint64_t>(next_random(loop.random_state) >= loop.read_below)
 
@@ -128,6 +132,15 @@ cdef uint64_t next_uniform(Loop *loop) noexcept nogil:
 cdef uint64_t next_uniform_mixed(Loop *loop) noexcept nogil:
     cdef uint64_t direction = random_direction(loop)
     return (random_block(loop) << 1) | direction
+
+
+cdef uint64_t next_mapped(Loop *loop) noexcept nogil:
+    return (mapped_block(loop) << 1) | loop.only
+
+
+cdef uint64_t next_mapped_mixed(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop)
+    return (mapped_block(loop) << 1) | direction
 
 
 # Slots ---------------------------------------------------------------------------------------
@@ -443,6 +456,7 @@ cdef class Job:
         unsigned batch_complete,
         unsigned read_pct,
         bint is_random,
+        bint norandommap,
         int64_t runtime_ns,
         int64_t ramp_ns,
         int64_t drain_ns,
@@ -480,7 +494,7 @@ cdef class Job:
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
-        choose_next(loop, read_pct, is_random)
+        choose_next(loop, read_pct, is_random, norandommap)
         allocate_slots(loop, ~seed)
 
     def __dealloc__(self):
@@ -546,13 +560,19 @@ cdef class Job:
             raise OSError(-result, os.strerror(-result))
 
 
-cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
+cdef void choose_next(
+    Loop *loop, unsigned read_pct, bint is_random, bint norandommap
+) noexcept:
+    cdef bint mixed = 0 < read_pct < 100
     loop.only = 0 if read_pct else 1
-    if 0 < read_pct < 100:
-        loop.read_below = <uint64_t>-1 / 100 * read_pct
-        loop.next_io = next_uniform_mixed if is_random else next_sequential_mixed
+    loop.read_below = <uint64_t>-1 / 100 * read_pct
+    map_init(&loop.map, loop.blocks)
+    if not is_random:
+        loop.next_io = next_sequential_mixed if mixed else next_sequential
+    elif norandommap:
+        loop.next_io = next_uniform_mixed if mixed else next_uniform
     else:
-        loop.next_io = next_uniform if is_random else next_sequential
+        loop.next_io = next_mapped_mixed if mixed else next_mapped
 
 
 cdef int allocate_slots(Loop *loop, uint64_t seed) except -1:

@@ -101,7 +101,12 @@ FILE_BLOCK_BYTES = 4096
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
-@click.option("--norandommap", is_flag=True, help="Accepted as fio's; always in effect.")
+@click.option(
+    "--norandommap",
+    is_flag=True,
+    help="Draw random offsets independently.  Without it, as in fio, every block is used once "
+    "before any is used again; that costs no memory.",
+)
 @engine_option
 @click.option(
     "--output-format",
@@ -155,7 +160,8 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
-        "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
+        "norandommap", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
+        "continue_on_error",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

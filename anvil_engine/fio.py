@@ -24,7 +24,6 @@ def _options(phase: Phase, filename: str) -> list[str]:
         f"offset={workload.offset}",
         f"runtime={workload.runtime:g}",
         "time_based=1",
-        "norandommap=1",
         "refill_buffers=1",
         "group_reporting=1",
         "lat_percentiles=1",
@@ -33,6 +32,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"size={workload.size}")
     if workload.reads and workload.writes:
         options.append(f"rwmixread={workload.rwmixread}")
+    if workload.is_random and workload.norandommap:
+        options.append("norandommap=1")
     if workload.ramp_time:
         options.append(f"ramp_time={workload.ramp_time:g}")
     if workload.randseed is not None:

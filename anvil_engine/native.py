@@ -114,6 +114,7 @@ class Measurement:
             batch_complete=workload.iodepth_batch_complete_min,
             read_pct=workload.read_pct,
             is_random=workload.is_random,
+            norandommap=workload.norandommap,
             runtime_ns=round(workload.runtime * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),

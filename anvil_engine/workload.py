@@ -32,8 +32,9 @@ class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
 
     `size` is the span from `offset` that is used, None for all that the target has.
-    `rwmixread` counts for `rw` and `randrw` only.  Random offsets are drawn
-    independently of each other (fio's `norandommap`).  `randseed` None takes a fresh
+    `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
+    drawn independently of each other; without, a job takes every block of its range once
+    before it takes one again.  `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
     once as are free.  Raises `InvalidWorkload`.
     """
@@ -45,6 +46,7 @@ class Workload:
     runtime: float = 10.0
     ramp_time: float = 0.0
     rwmixread: int = 50
+    norandommap: bool = True
     offset: int = 0
     size: int | None = None
     randseed: int | None = None

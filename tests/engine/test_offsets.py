@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from offsets_twin import Random
+from offsets_twin import Map, Random
 
 from anvil_engine import _ioloop, native
 from anvil_engine.workload import Workload
@@ -63,3 +64,68 @@ def test_sequential_positions_are_each_jobs_own():
     for direction in (_ioloop.READ, _ioloop.WRITE):
         offsets = mixed[mixed[:, 2] == direction][:, 0]
         assert offsets.tolist() == [4096 * (i % 16) for i in range(len(offsets))]
+
+
+# The random map ------------------------------------------------------------------------------
+
+MAP = {"norandommap": False, "bs": 1}
+
+
+def blocks(count, seed=1, **fields):
+    return issued(count, seed, **MAP | fields)[:, 0]
+
+
+@given(seeds, st.integers(1, 3000))
+def test_a_pass_takes_every_block_once(seed, size):
+    """Two passes are two permutations of the range, for any size and seed."""
+    found = blocks(2 * size, seed, size=size)
+    for order in (found[:size], found[size:]):
+        assert (np.sort(order) == np.arange(size)).all()
+
+
+@given(seeds, st.integers(1, 400), st.integers(1, 99))
+def test_a_mix_shares_the_map(seed, size, rwmixread):
+    """Reads and writes together take every block once."""
+    rows = issued(size, seed, **MAP, rw="randrw", size=size, rwmixread=rwmixread)
+    assert sorted(rows[:, 0]) == list(range(size))
+
+
+@given(seeds, st.integers(1, 1 << 46))
+def test_the_map_is_that_of_the_twin(seed, size):
+    """The order of the blocks is the twin's, up to 64 TiB in bytes."""
+    twin = Map(size, Random(seed))
+    assert blocks(40, seed, size=size).tolist() == [twin.next() for _ in range(40)]
+
+
+@settings(max_examples=20)
+@given(seeds, st.integers(1 << 20, 1 << 46))
+def test_a_huge_range_repeats_nothing(seed, size):
+    """A hundred thousand blocks of a huge range are different ones, all inside."""
+    found = blocks(100_000, seed, size=size)
+    assert len(np.unique(found)) == len(found)
+    assert found.max() < size
+
+
+def test_every_pass_has_an_order_of_its_own():
+    """The second pass does not repeat the first one's order, nor does another seed."""
+    found = blocks(2000, 1, size=1000)
+    assert np.mean(found[:1000] == found[1000:]) < 0.02
+    assert np.mean(found[:1000] == blocks(1000, 2, size=1000)) < 0.02
+
+
+@pytest.mark.parametrize("size", [10_000, 65_536, 1_000_003])
+def test_the_order_looks_random(size):
+    """No run of a pass prefers a part of the range, and neighbours in time are strangers.
+
+    Against what independent draws do: 16 parts of the range in each 16th of the pass
+    (chi-square, 225 degrees of freedom, six standard deviations), the correlation of
+    successive blocks (five), and the mean distance of a jump, a third of the range (1 %).
+    """
+    order = blocks(size, 3, size=size).astype(np.int64)
+    cells, *_ = np.histogram2d(np.arange(size), order, bins=16)
+    expected = size / 256
+    assert ((cells - expected) ** 2 / expected).sum() < 225 + 6 * (2 * 225) ** 0.5
+    for lag in (1, 2, 3, 100):
+        correlation = np.corrcoef(order[:-lag], order[lag:])[0, 1]
+        assert abs(correlation) < 5 / size**0.5
+    assert abs(np.abs(np.diff(order)).mean() / size - 1 / 3) < 0.01

@@ -1,0 +1,31 @@
+"""The options of `anvil bench` that choose offsets, sizes and the end of a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from anvil_engine.cli import main
+
+
+@pytest.fixture
+def simulated(capsys):
+    """Run bench on the null engine; gives the document and its only job."""
+
+    def run(*args):
+        words = ["bench", "none", "--engine=null", "--output-format=json"]
+        assert main([*words, *args]) == 0
+        document = json.loads(capsys.readouterr().out)
+        (job,) = document["jobs"]
+        return document, job
+
+    return run
+
+
+def test_bench_keeps_a_map_unless_told_otherwise(simulated):
+    """As in fio, random offsets come from a map; --norandommap draws them independently."""
+    options = ["--rw=randread", "--runtime=50ms"]
+    for given, expected in ([], False), (["--norandommap"], True):
+        _, job = simulated(*options, *given)
+        assert job["job options"]["norandommap"] is expected

@@ -1,0 +1,27 @@
+"""The fio job that a phase is equivalent to."""
+
+import pytest
+
+from anvil_engine import fio
+from anvil_engine.workload import Phase, Workload
+
+
+def options(**fields):
+    """The options of the job, as fio would parse them."""
+    lines = fio.job_text(Phase("p", Workload(**{"bs": 4096} | fields)), "/dev/x").splitlines()
+    assert lines[0] == "[p]"
+    return dict(line.split("=", 1) for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"rw": "randread"}, {"norandommap": "1"}),
+        ({"rw": "randread", "norandommap": False}, {"norandommap": None}),
+        ({"rw": "read"}, {"norandommap": None}),
+    ],
+)
+def test_fio_is_asked_for_the_same_offsets(fields, expected):
+    """What chooses offsets is in the job, and what is fio's default is left out."""
+    found = options(**fields)
+    assert {name: found.get(name) for name in expected} == expected

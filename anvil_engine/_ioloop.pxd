@@ -8,7 +8,7 @@ end of the ramp; what was measured is `live - ramp`.  `control` is written by th
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from anvil_engine._clock cimport tick_clock
-from anvil_engine._offsets cimport random_map
+from anvil_engine._offsets cimport distribution, random_map
 from anvil_engine._uring cimport uring
 
 cdef enum:
@@ -67,6 +67,7 @@ cdef struct Loop:
     uint64_t random_state[4]
     uint64_t cursor[2]
     random_map map
+    distribution places
     uint64_t sequence
     uint64_t epoch            # the watcher's interval as this job last saw it
     uint64_t ramp_end         # ticks, as is the next
@@ -101,5 +102,6 @@ cdef class Job:
     cdef uint64_t[::1] _live  # keep the memory of _loop.live … _loop.control alive
     cdef uint64_t[::1] _ramp
     cdef const uint64_t[::1] _control
+    cdef const uint64_t[:, ::1] _zones
     cdef readonly dict notes
     cdef int _engine

@@ -143,6 +143,15 @@ cdef uint64_t next_mapped_mixed(Loop *loop) noexcept nogil:
     return (mapped_block(loop) << 1) | direction
 
 
+cdef uint64_t next_placed(Loop *loop) noexcept nogil:
+    return (loop.places.next(&loop.places, loop.random_state) << 1) | loop.only
+
+
+cdef uint64_t next_placed_mixed(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop)
+    return (loop.places.next(&loop.places, loop.random_state) << 1) | direction
+
+
 # Slots ---------------------------------------------------------------------------------------
 
 cdef inline void stamp_data(Loop *loop, unsigned slot) noexcept nogil:
@@ -457,6 +466,10 @@ cdef class Job:
         unsigned read_pct,
         bint is_random,
         bint norandommap,
+        str distribution not None,
+        double shape,
+        double centre,
+        const uint64_t[:, ::1] zones,
         int64_t runtime_ns,
         int64_t ramp_ns,
         int64_t drain_ns,
@@ -494,6 +507,8 @@ cdef class Job:
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
+        self._zones = zones
+        choose_places(self, distribution, shape, centre)
         choose_next(loop, read_pct, is_random, norandommap)
         allocate_slots(loop, ~seed)
 
@@ -560,6 +575,31 @@ cdef class Job:
             raise OSError(-result, os.strerror(-result))
 
 
+cdef int choose_places(Job job, str kind, double shape, double centre) except -1:
+    """How blocks are drawn where neither a map nor a sequence says; see distribution.py."""
+    cdef Loop *loop = &job._loop
+    cdef bint scattered = centre < 0
+    distribution_init(&loop.places, loop.blocks, shape, centre)
+    loop.places.next = next_uniform_block
+    if kind == "zipf":
+        zipf_init(&loop.places)
+        loop.places.next = next_zipf if scattered else next_zipf_centred
+    elif kind == "pareto":
+        loop.places.next = next_pareto if scattered else next_pareto_centred
+    elif kind == "normal":
+        loop.places.next = next_normal
+    elif kind == "zoned":
+        if job._zones is None or not job._zones.shape[0] or job._zones.shape[1] != 3:
+            raise ValueError("zones need rows of bound, first block and blocks")
+        loop.places.zones, loop.places.n_zones = &job._zones[0, 0], job._zones.shape[0]
+        loop.places.next = next_zoned
+    elif kind != "random":
+        raise ValueError(f"no distribution is called {kind}")
+    if kind in ("zipf", "pareto") and scattered:
+        map_shuffle(&loop.places.scattered, loop.random_state)
+    return 0
+
+
 cdef void choose_next(
     Loop *loop, unsigned read_pct, bint is_random, bint norandommap
 ) noexcept:
@@ -569,6 +609,8 @@ cdef void choose_next(
     map_init(&loop.map, loop.blocks)
     if not is_random:
         loop.next_io = next_sequential_mixed if mixed else next_sequential
+    elif loop.places.next != next_uniform_block:
+        loop.next_io = next_placed_mixed if mixed else next_placed
     elif norandommap:
         loop.next_io = next_uniform_mixed if mixed else next_uniform
     else:

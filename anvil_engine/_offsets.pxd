@@ -5,7 +5,7 @@ Everything here is pure arithmetic on the caller's structs; tests/offsets_twin.p
 same in plain Python.
 """
 
-from libc.math cimport sqrt
+from libc.math cimport cos, exp, expm1, fabs, floor, fmax, fmin, log, log1p, pow, sqrt
 from libc.stdint cimport uint64_t
 
 from anvil_engine._uring cimport multiply_high
@@ -109,3 +109,139 @@ cdef inline uint64_t map_next(random_map *map, uint64_t *random_state) noexcept 
             map.row += 1
         if block < map.size:
             return block
+
+
+# Distributions: blocks of a range, some more often than others ---------------------------------
+
+cdef struct distribution:
+    uint64_t (*next)(distribution *, uint64_t *random_state) noexcept nogil
+    uint64_t blocks
+    uint64_t first            # rank 0's block, when ranks are not scattered
+    random_map scattered      # one pass of it is where ranks go
+    double shape              # theta, power, or standard deviation in blocks
+    double centre             # in blocks
+    double zipf_from          # the integral over the hat: from half a rank past the last
+    double zipf_to            # to the first
+    double zipf_near          # as near as this above a rank nothing is rejected
+    uint64_t n_zones
+    const uint64_t *zones     # rows of bound, first block, blocks; borrowed from the job
+
+
+cdef inline double unit(uint64_t *random_state) noexcept nogil:
+    """A number in [0, 1)."""
+    return <double>(next_random(random_state) >> 11) * 1.1102230246251565e-16  # 2**-53
+
+
+cdef inline uint64_t place_scattered(const distribution *of, uint64_t rank) noexcept nogil:
+    """The block of a rank: ranks that land beyond the range go on to the next cell."""
+    while True:
+        rank = map_cell(
+            &of.scattered, rank // of.scattered.columns, rank % of.scattered.columns
+        )
+        if rank < of.blocks:
+            return rank
+
+
+cdef inline uint64_t place_centred(const distribution *of, uint64_t rank) noexcept nogil:
+    return add_modulo(rank, of.first, of.blocks)
+
+
+cdef inline uint64_t next_uniform_block(
+    distribution *of, uint64_t *random_state
+) noexcept nogil:
+    return multiply_high(next_random(random_state), of.blocks)
+
+
+# Zipf by rejection-inversion (Hörmann and Derflinger 1996): exact for every theta, at a cost
+# that does not grow with the range.  h(x) = x**-theta; hat(x) integrates it.
+
+cdef inline double zipf_h(double theta, double x) noexcept nogil:
+    return exp(-theta * log(x))
+
+
+cdef inline double zipf_hat(double theta, double x) noexcept nogil:
+    cdef double grown = (1.0 - theta) * log(x)
+    # (e**y - 1) / y, which for theta near 1 loses all digits.
+    return log(x) * (expm1(grown) / grown if fabs(grown) > 1e-8 else 1.0 + grown / 2.0)
+
+
+cdef inline double zipf_hat_inverse(double theta, double area) noexcept nogil:
+    cdef double grown = fmax(area * (1.0 - theta), -1.0)
+    return exp(area * (log1p(grown) / grown if fabs(grown) > 1e-8 else 1.0 - grown / 2.0))
+
+
+cdef inline uint64_t zipf_rank(const distribution *of, uint64_t *random_state) noexcept nogil:
+    cdef double area, x, rank
+    while True:
+        area = of.zipf_from + unit(random_state) * (of.zipf_to - of.zipf_from)
+        x = zipf_hat_inverse(of.shape, area)
+        rank = fmin(fmax(floor(x + 0.5), 1.0), <double>of.blocks)
+        if rank - x <= of.zipf_near or area >= (
+            zipf_hat(of.shape, rank + 0.5) - zipf_h(of.shape, rank)
+        ):
+            return <uint64_t>rank - 1
+
+
+cdef inline uint64_t next_zipf(distribution *of, uint64_t *random_state) noexcept nogil:
+    return place_scattered(of, zipf_rank(of, random_state))
+
+
+cdef inline uint64_t next_zipf_centred(
+    distribution *of, uint64_t *random_state
+) noexcept nogil:
+    return place_centred(of, zipf_rank(of, random_state))
+
+
+cdef inline uint64_t pareto_rank(const distribution *of, uint64_t *random_state) noexcept nogil:
+    cdef double rank = <double>of.blocks * pow(unit(random_state), of.shape)
+    return <uint64_t>fmin(rank, <double>(of.blocks - 1))  # the power may round to 1
+
+
+cdef inline uint64_t next_pareto(distribution *of, uint64_t *random_state) noexcept nogil:
+    return place_scattered(of, pareto_rank(of, random_state))
+
+
+cdef inline uint64_t next_pareto_centred(
+    distribution *of, uint64_t *random_state
+) noexcept nogil:
+    return place_centred(of, pareto_rank(of, random_state))
+
+
+cdef inline uint64_t next_normal(distribution *of, uint64_t *random_state) noexcept nogil:
+    """Box and Muller's, until it is inside."""
+    cdef double radius, place
+    while True:
+        radius = sqrt(-2.0 * log(1.0 - unit(random_state)))
+        place = of.centre + of.shape * radius * cos(6.283185307179586 * unit(random_state))
+        if 0.0 <= place < <double>of.blocks:
+            return <uint64_t>place
+
+
+cdef inline uint64_t next_zoned(distribution *of, uint64_t *random_state) noexcept nogil:
+    cdef uint64_t chosen = next_random(random_state)
+    cdef const uint64_t *zone = of.zones
+    cdef uint64_t i
+    for i in range(of.n_zones - 1):
+        if chosen < zone[0]:
+            break
+        zone += 3
+    return zone[1] + multiply_high(next_random(random_state), zone[2])
+
+
+cdef inline void distribution_init(
+    distribution *of, uint64_t blocks, double shape, double centre
+) noexcept nogil:
+    """What all kinds need; `centre` is a share of the range, negative to scatter ranks."""
+    of.blocks = blocks
+    of.shape = shape
+    of.centre = centre * <double>blocks
+    of.first = <uint64_t>fmax(of.centre, 0.0) % blocks
+    map_init(&of.scattered, blocks)
+
+
+cdef inline void zipf_init(distribution *of) noexcept nogil:
+    of.zipf_to = zipf_hat(of.shape, 1.5) - 1.0
+    of.zipf_from = zipf_hat(of.shape, <double>of.blocks + 0.5)
+    of.zipf_near = 2.0 - zipf_hat_inverse(
+        of.shape, zipf_hat(of.shape, 2.5) - zipf_h(of.shape, 2.0)
+    )

@@ -74,6 +74,15 @@ FILE_BLOCK_BYTES = 4096
     help="Percent of I/Os that read, for rw and randrw.",
 )
 @click.option(
+    "--random-distribution",
+    default="random",
+    show_default=True,
+    metavar="KIND",
+    help="How often which block is used: random (all alike), zipf:THETA, pareto:H, "
+    "normal:DEVIATION, each with an optional :CENTRE, or zoned:IOS/SIZE:… in percent.  "
+    "Only random has a map.",
+)
+@click.option(
     "--randseed",
     "--seed",
     type=int,
@@ -160,7 +169,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
-        "norandommap", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
+        "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
         "continue_on_error",
     )  # fmt: skip
     workload = Workload(

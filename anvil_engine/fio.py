@@ -34,6 +34,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"rwmixread={workload.rwmixread}")
     if workload.is_random and workload.norandommap:
         options.append("norandommap=1")
+    if workload.is_random and workload.random_distribution != "random":
+        options.append(f"random_distribution={workload.random_distribution}")
     if workload.ramp_time:
         options.append(f"ramp_time={workload.ramp_time:g}")
     if workload.randseed is not None:

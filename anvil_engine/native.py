@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, procfs, summary, tsc
+from anvil_engine import _ioloop, distribution, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
 from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
 from anvil_engine.workload import Workload
@@ -115,6 +115,7 @@ class Measurement:
             read_pct=workload.read_pct,
             is_random=workload.is_random,
             norandommap=workload.norandommap,
+            **_places(workload),
             runtime_ns=round(workload.runtime * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),
@@ -322,6 +323,20 @@ class Measurement:
                 "locked memory limit (ulimit -l) for less CPU per I/O"
             )
         return tuple(found)
+
+
+def _places(workload: Workload) -> dict[str, Any]:
+    """What the loop needs to know of `random_distribution`."""
+    assert workload.size is not None
+    blocks = workload.size // workload.bs
+    of = distribution.parse(workload.random_distribution)
+    table = distribution.zone_table(of.zones, blocks)
+    return {
+        "distribution": of.kind,
+        "shape": distribution.loop_shape(of, blocks),
+        "centre": distribution.loop_centre(of),
+        "zones": np.array(table, np.uint64) if table else None,
+    }
 
 
 def job_seed(randseed: int, index: int) -> int:

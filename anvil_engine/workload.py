@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from anvil_engine import distribution
 from anvil_engine.errors import InvalidWorkload
 
 READS = frozenset({"read", "randread", "rw", "randrw"})
@@ -34,7 +35,8 @@ class Workload:
     `size` is the span from `offset` that is used, None for all that the target has.
     `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
     drawn independently of each other; without, a job takes every block of its range once
-    before it takes one again.  `randseed` None takes a fresh
+    before it takes one again; a `random_distribution` other than `random` has no map.
+    `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
     once as are free.  Raises `InvalidWorkload`.
     """
@@ -47,6 +49,7 @@ class Workload:
     ramp_time: float = 0.0
     rwmixread: int = 50
     norandommap: bool = True
+    random_distribution: str = "random"
     offset: int = 0
     size: int | None = None
     randseed: int | None = None
@@ -57,6 +60,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
+        if distribution.parse(self.random_distribution).kind == "random":
+            object.__setattr__(self, "random_distribution", "random")
         _require(
             self.rw in READS | WRITES,
             f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",

@@ -72,3 +72,72 @@ def _below(value: int, key: int, bound: int) -> int:
     mixed = ((value ^ key) * 0x9E3779B97F4A7C15) & WORD
     mixed = ((mixed ^ mixed >> 32) * 0xD6E8FEB86659FD93) & WORD
     return mixed * bound >> 64
+
+
+class Places:
+    """A distribution over the blocks 0..blocks-1; `shape` and `centre` as the loop takes them."""
+
+    def __init__(
+        self, kind: str, blocks: int, shape: float, centre: float, random: Random
+    ) -> None:
+        self.kind, self.blocks, self.shape, self.centre = kind, blocks, shape, centre
+        self.random = random
+        self.map = Map(blocks, random)
+        if scattered := kind != "normal" and centre < 0:
+            self.keys = [random.next() for _ in range(4)]
+        self.place = self.scatter if scattered else self.shift
+
+    def next(self) -> int:
+        if self.kind == "normal":
+            return self.normal()
+        return self.place(self.zipf() if self.kind == "zipf" else self.pareto())
+
+    def unit(self) -> float:
+        return (self.random.next() >> 11) * 2.0**-53
+
+    def scatter(self, rank: int) -> int:
+        while True:
+            rank = self.map.cell(*divmod(rank, self.map.columns), self.keys)
+            if rank < self.blocks:
+                return rank
+
+    def shift(self, rank: int) -> int:
+        return (rank + int(self.centre * self.blocks)) % self.blocks
+
+    def pareto(self) -> int:
+        return int(min(self.blocks * self.unit() ** self.shape, self.blocks - 1))
+
+    def normal(self) -> int:
+        while True:
+            radius = math.sqrt(-2.0 * math.log(1.0 - self.unit()))
+            angle = 6.283185307179586 * self.unit()
+            place = self.centre * self.blocks + self.shape * radius * math.cos(angle)
+            if 0 <= place < self.blocks:
+                return int(place)
+
+    def zipf(self) -> int:
+        """Rejection-inversion: a point below the hat, kept when it is below a rank's bar."""
+        first = self._hat(1.5) - 1.0
+        last = self._hat(self.blocks + 0.5)
+        near = 2.0 - self._hat_inverse(self._hat(2.5) - self._h(2.0))
+        while True:
+            area = last + self.unit() * (first - last)
+            x = self._hat_inverse(area)
+            rank = math.floor(min(max(x + 0.5, 1.0), self.blocks))
+            if rank - x <= near or area >= self._hat(rank + 0.5) - self._h(rank):
+                return rank - 1
+
+    def _h(self, x: float) -> float:
+        return math.exp(-self.shape * math.log(x))
+
+    def _hat(self, x: float) -> float:
+        grown = (1.0 - self.shape) * math.log(x)
+        slope = math.expm1(grown) / grown if abs(grown) > 1e-8 else 1.0 + grown / 2.0
+        return math.log(x) * slope
+
+    def _hat_inverse(self, area: float) -> float:
+        grown = max(area * (1.0 - self.shape), -1.0)
+        if grown == -1.0:
+            return math.inf if area > 0 else 0.0
+        slope = math.log1p(grown) / grown if abs(grown) > 1e-8 else 1.0 - grown / 2.0
+        return math.exp(area * slope)

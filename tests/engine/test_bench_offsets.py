@@ -29,3 +29,11 @@ def test_bench_keeps_a_map_unless_told_otherwise(simulated):
     for given, expected in ([], False), (["--norandommap"], True):
         _, job = simulated(*options, *given)
         assert job["job options"]["norandommap"] is expected
+
+
+def test_a_distribution_reaches_the_result(simulated):
+    """The distribution that was used is in the result, as it was written."""
+    _, job = simulated(
+        "--rw=randwrite", "--runtime=50ms", "--random-distribution=zoned:60/10:40/90"
+    )
+    assert job["job options"]["random_distribution"] == "zoned:60/10:40/90"

@@ -24,7 +24,9 @@ OURS = {
 }
 """Options of bench that fio does not have, or means otherwise."""
 FLAGS = {"time_based", "group_reporting", "norandommap"}
-VALUES = {"rw": "randread", "bs": "4k", "size": "1m", "name": "x"}
+VALUES = {
+    "rw": "randread", "bs": "4k", "size": "1m", "name": "x", "random_distribution": "zipf:1.2",
+}  # fmt: skip
 
 
 def measured(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:

@@ -19,6 +19,12 @@ def options(**fields):
         ({"rw": "randread"}, {"norandommap": "1"}),
         ({"rw": "randread", "norandommap": False}, {"norandommap": None}),
         ({"rw": "read"}, {"norandommap": None}),
+        (
+            {"rw": "randrw", "random_distribution": "zipf:1.2"},
+            {"random_distribution": "zipf:1.2"},
+        ),
+        ({"rw": "randrw"}, {"random_distribution": None}),
+        ({"rw": "write", "random_distribution": "zipf:1.2"}, {"random_distribution": None}),
     ],
 )
 def test_fio_is_asked_for_the_same_offsets(fields, expected):

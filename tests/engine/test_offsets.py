@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from offsets_twin import Map, Random
+from offsets_twin import Map, Places, Random
 
-from anvil_engine import _ioloop, native
+from anvil_engine import _ioloop, distribution, native
 from anvil_engine.workload import Workload
 
 seeds = st.integers(0, (1 << 64) - 1)
@@ -129,3 +134,130 @@ def test_the_order_looks_random(size):
         correlation = np.corrcoef(order[:-lag], order[lag:])[0, 1]
         assert abs(correlation) < 5 / size**0.5
     assert abs(np.abs(np.diff(order)).mean() / size - 1 / 3) < 0.01
+
+
+# Distributions -------------------------------------------------------------------------------
+
+
+def drawn(count, kind, blocks, seed=1):
+    """Blocks of a range of `blocks`, drawn by `random_distribution=kind`."""
+    return issued(count, seed, bs=1, size=blocks, random_distribution=kind)[:, 0].astype(np.int64)
+
+
+@given(
+    seeds,
+    st.integers(1, 1 << 46),
+    st.sampled_from(["zipf", "pareto", "normal"]),
+    st.floats(0.01, 0.99),
+    st.none() | st.floats(0, 1),
+)
+def test_distributions_are_those_of_the_twin(seed, blocks, kind, shape, centre):
+    """Every draw is the twin's, to the block: for any shape, range and centre."""
+    shape *= {"zipf": 3, "pareto": 1, "normal": 100}[kind]
+    text = f"{kind}:{shape!r}" + ("" if centre is None else f":{centre!r}")
+    of = distribution.parse(text)
+    twin = Places(
+        kind,
+        blocks,
+        distribution.loop_shape(of, blocks),
+        distribution.loop_centre(of),
+        Random(seed),
+    )
+    assert drawn(20, text, blocks, seed).tolist() == [twin.next() for _ in range(20)]
+
+
+@pytest.mark.parametrize("theta", [0.3, 0.9, 0.9999999999, 1.0, 1.2, 2.5])
+@pytest.mark.parametrize("centre", ["", ":0"])
+def test_zipf_has_its_frequencies(theta, centre):
+    """Rank k is drawn as often as scipy's zipfian says, scattered or not."""
+    blocks, count = 1000, 200_000
+    counts = np.bincount(drawn(count, f"zipf:{theta}{centre}", blocks), minlength=blocks)
+    if not centre:
+        twin = Places("zipf", blocks, theta, -1.0, Random(1))
+        counts = counts[[twin.scatter(rank) for rank in range(blocks)]]
+    expected = count * scipy.stats.zipfian(theta, blocks).pmf(np.arange(1, blocks + 1))
+    enough = np.flatnonzero(expected >= 5)[-1] + 1
+    observed = [*counts[:enough], counts[enough:].sum()]
+    wanted = [*expected[:enough], max(expected[enough:].sum(), 1e-9)]
+    if enough == blocks:
+        observed, wanted = observed[:-1], wanted[:-1]
+    assert scipy.stats.chisquare(observed, wanted, sum_check=False).pvalue > 1e-6
+
+
+def test_zipf_over_a_huge_range_has_its_cumulated_frequencies():
+    """Over 2**40 blocks the share of the first 1, 10, 1000 … ranks is that of scipy."""
+    count, blocks = 200_000, 1 << 40
+    ranks = drawn(count, "zipf:1.2:0", blocks)
+    for past in (1, 10, 1000, 10**6, 10**9):
+        share = scipy.special.zeta(1.2) - scipy.special.zeta(1.2, past + 1)
+        share /= scipy.special.zeta(1.2) - scipy.special.zeta(1.2, blocks + 1)
+        deviation = (share * (1 - share) / count) ** 0.5
+        assert abs((ranks < past).mean() - share) < 5 * deviation
+
+
+@pytest.mark.parametrize("h", [0.1, 0.2, 0.5, 0.9])
+def test_pareto_has_its_distribution(h):
+    """Ranks follow scipy's power law, with fio's exponent."""
+    count, blocks = 100_000, 1 << 40
+    ranks = drawn(count, f"pareto:{h}:0", blocks)
+    law = scipy.stats.powerlaw(np.log(1 - h) / np.log(h))
+    for part in (1e-9, 1e-6, 0.001, 0.1, 0.2, 0.5, 0.9, 0.999):
+        past = int(part * blocks)
+        assert (
+            scipy.stats.binomtest(int((ranks < past).sum()), count, law.cdf(past / blocks)).pvalue
+            > 1e-6
+        )
+    if h == 0.2:
+        assert abs((ranks < 0.2 * blocks).mean() - 0.8) < 0.01
+
+
+@pytest.mark.parametrize(("deviation", "centre"), [(1, 0.5), (20, 0.5), (100, 0.5), (10, 0.25)])
+def test_normal_has_its_distribution(deviation, centre):
+    """Blocks follow scipy's normal distribution, cut at the ends of the range."""
+    places = drawn(100_000, f"normal:{deviation}:{centre}", 1 << 40) / (1 << 40)
+    scale = deviation / 100
+    law = scipy.stats.truncnorm(-centre / scale, (1 - centre) / scale, centre, scale)
+    assert scipy.stats.kstest(places, law.cdf).pvalue > 1e-6
+
+
+def test_zones_have_their_shares():
+    """JESD219's zones: half of the I/Os in 5 % of the range, and evenly within each zone."""
+    blocks, count = 1 << 30, 200_000
+    places = drawn(count, "zoned:50/5:30/15:20/80", blocks) / blocks
+    for low, high, share in ((0, 0.05, 0.5), (0.05, 0.2, 0.3), (0.2, 1, 0.2)):
+        inside = places[(low <= places) & (places < high)]
+        assert scipy.stats.binomtest(len(inside), count, share).pvalue > 1e-6
+        law = scipy.stats.uniform(low, high - low)
+        assert scipy.stats.kstest(inside, law.cdf).pvalue > 1e-6
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 100_000))
+def test_zones_cover_the_range(weights, blocks):
+    """Zones of at least a block each follow one another to the end; no row leaves the range."""
+    total = sum(weights)
+    zones = tuple((Fraction(100 * w, total), Fraction(100 * w, total)) for w in weights)
+    rows = distribution.zone_table(zones, blocks)
+    assert rows[-1][0] == (1 << 64) - 1
+    assert rows[0][1] == 0
+    assert rows[-1][1] + rows[-1][2] == blocks
+    assert all(count >= 1 and first + count <= blocks for _, first, count in rows)
+    if blocks >= 100 * total:
+        for one, following in pairwise(rows):
+            assert one[1] + one[2] == following[1]
+
+
+def test_a_zone_without_ios_is_left_alone():
+    """0 percent of the I/Os go nowhere near that zone."""
+    places = drawn(1000, "zoned:50/40:0/20:50/40", 1000)
+    assert not ((places >= 400) & (places < 600)).any()
+
+
+@pytest.mark.parametrize("rwmixread", [30, 70])
+def test_a_mix_keeps_its_distribution(rwmixread):
+    """Direction and place are drawn apart: both directions see the same zones."""
+    rows = issued(
+        20_000, rw="randrw", rwmixread=rwmixread, random_distribution="zoned:90/10:10/90", bs=1
+    )
+    for direction in (_ioloop.READ, _ioloop.WRITE):
+        offsets = rows[rows[:, 2] == direction][:, 0]
+        assert abs((offsets < (1 << 20) * 0.1).mean() - 0.9) < 0.02

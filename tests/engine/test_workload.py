@@ -26,6 +26,19 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
         {"iodepth_batch_submit": 0},
+        {"random_distribution": "bell"},
+        {"random_distribution": "random:1"},
+        {"random_distribution": "zipf"},
+        {"random_distribution": "zipf:0"},
+        {"random_distribution": "zipf:nan"},
+        {"random_distribution": "zipf:1.2:1.5"},
+        {"random_distribution": "pareto:1"},
+        {"random_distribution": "normal:101"},
+        {"random_distribution": "zoned:60/10"},
+        {"random_distribution": "zoned:60/10:40/80"},
+        {"random_distribution": "zoned:60/10:40"},
+        {"random_distribution": "zoned:100/0:0/100"},
+        {"random_distribution": "zoned:50/50:50/50,100/100"},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):
@@ -33,6 +46,13 @@ def test_the_impossible_is_refused_by_name(wrong):
     (field,) = wrong
     with pytest.raises(InvalidWorkload, match=f"{field}="):
         Workload(**{"rw": "randread", "bs": 4096, **wrong})
+
+
+def test_uniform_is_fios_random():
+    """Both names are one distribution, kept under fio's name."""
+    assert Workload(rw="randread", bs=512, random_distribution="uniform") == Workload(
+        rw="randread", bs=512
+    )
 
 
 @pytest.mark.parametrize(

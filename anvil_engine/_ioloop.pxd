@@ -38,6 +38,7 @@ cdef enum:
     ENDED_AT_C
     FIRST_ERRNO_C
     FIRST_ERROR_OFFSET_C
+    FIRST_ERROR_LENGTH_C
     LIVE_SIZE_C = 2 * (16 + 160 + 36 * 64) + 16
 
 cdef enum:
@@ -52,11 +53,14 @@ cdef struct Loop:
     unsigned batch_submit
     unsigned batch_complete
     bint continue_on_error
-    uint64_t bs
+    uint64_t bs               # the smallest when they vary
+    uint64_t slot_bytes       # the largest
+    uint64_t unit             # of what next_io returns: bs, or 1 when they vary
     uint64_t blocks
     uint64_t base_offset
     uint64_t read_below       # a random number below this means read
     uint64_t only             # direction when it does not mix
+    bint mixed
     uint64_t (*next_io)(Loop *loop) noexcept nogil
     tick_clock clock
     int64_t runtime_ns
@@ -68,6 +72,8 @@ cdef struct Loop:
     uint64_t cursor[2]
     random_map map
     distribution places
+    uint64_t n_sizes          # of bssplit; 0: any multiple of bs up to slot_bytes
+    const uint64_t *sizes     # rows of bound and bytes; borrowed from the job
     uint64_t sequence
     uint64_t epoch            # the watcher's interval as this job last saw it
     uint64_t ramp_end         # ticks, as is the next
@@ -78,8 +84,9 @@ cdef struct Loop:
     # Slots: one per I/O in flight.
     char *pool                # owned: mapped and unmapped by Job
     size_t pool_bytes
-    uint64_t *stamps          # ticks; owned, as are the next four; all of iodepth elements
+    uint64_t *stamps          # ticks; owned, as are the next five; all of iodepth elements
     uint64_t *offsets
+    unsigned *lengths         # written once when all I/Os are of one size
     uint8_t *directions
     unsigned *free_slots
     unsigned *pending         # slots whose SQEs the kernel has not taken yet, in order
@@ -103,5 +110,6 @@ cdef class Job:
     cdef uint64_t[::1] _ramp
     cdef const uint64_t[::1] _control
     cdef const uint64_t[:, ::1] _zones
+    cdef const uint64_t[:, ::1] _sizes
     cdef readonly dict notes
     cdef int _engine

@@ -24,6 +24,7 @@ MEASURED_FROM: Final[int]
 ENDED_AT: Final[int]
 FIRST_ERRNO: Final[int]
 FIRST_ERROR_OFFSET: Final[int]
+FIRST_ERROR_LENGTH: Final[int]
 STOP: Final[int]
 EPOCH: Final[int]
 EPOCHS: Final[int]
@@ -46,6 +47,8 @@ class Job:
         engine: str,
         fd: int,
         bs: int,
+        largest_bs: int,
+        sizes: npt.NDArray[np.uint64] | None,
         blocks: int,
         offset: int,
         iodepth: int,

@@ -37,6 +37,7 @@ LAT_MIN, LAT_MAX, EPOCH_MAX, ERRORS, COUNTS = LAT_MIN_C, LAT_MAX_C, EPOCH_MAX_C,
 DIRECTION_SIZE, LIVE_SIZE, CONTROL_SIZE = DIRECTION_SIZE_C, LIVE_SIZE_C, CONTROL_SIZE_C
 MEASURED_FROM, ENDED_AT = MEASURED_FROM_C, ENDED_AT_C
 FIRST_ERRNO, FIRST_ERROR_OFFSET = FIRST_ERRNO_C, FIRST_ERROR_OFFSET_C
+FIRST_ERROR_LENGTH = FIRST_ERROR_LENGTH_C
 STOP, EPOCH, EPOCHS = STOP_C, EPOCH_C, N_EPOCHS
 
 cdef enum:
@@ -69,11 +70,13 @@ def bucket_index(uint64_t value_ns):
     return bucket_of(value_ns)
 
 
-cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t epoch) noexcept nogil:
+cdef inline void record(
+    Loop *loop, unsigned direction, uint64_t length, uint64_t ns, uint64_t epoch
+) noexcept nogil:
     cdef uint64_t *block = loop.live + direction * <uint64_t>DIRECTION_SIZE_C
     block[COUNTS_C + bucket_of(ns)] += 1
     block[IOS_C] += 1
-    block[BYTES_C] += loop.bs
+    block[BYTES_C] += length
     block[LAT_SUM_C] += ns
     block[CLAMPED_C] += ns >= (<uint64_t>1 << (N_GROUPS + SUB_BITS - 1))
     if ns < block[LAT_MIN_C]:
@@ -92,6 +95,7 @@ cdef void record_error(Loop *loop, unsigned slot, int res) noexcept nogil:
     if loop.live[FIRST_ERROR_OFFSET_C] == <uint64_t>-1:
         loop.live[FIRST_ERRNO_C] = number
         loop.live[FIRST_ERROR_OFFSET_C] = loop.offsets[slot]
+        loop.live[FIRST_ERROR_LENGTH_C] = loop.lengths[slot]
     if not loop.continue_on_error:
         loop.stopping = True
 
@@ -152,13 +156,56 @@ cdef uint64_t next_placed_mixed(Loop *loop) noexcept nogil:
     return (loop.places.next(&loop.places, loop.random_state) << 1) | direction
 
 
+cdef inline unsigned next_slot(const Loop *loop) noexcept nogil:
+    """The slot that the I/O being decided will get."""
+    return loop.free_slots[loop.n_free - 1]
+
+
+cdef inline uint64_t random_length(Loop *loop) noexcept nogil:
+    cdef uint64_t chosen = next_random(loop.random_state)
+    cdef const uint64_t *size = loop.sizes
+    cdef uint64_t i
+    if loop.n_sizes == 0:
+        return loop.bs * (1 + multiply_high(chosen, loop.slot_bytes // loop.bs))
+    for i in range(loop.n_sizes - 1):
+        if chosen < size[0]:
+            break
+        size += 2
+    return size[1]
+
+
+cdef inline uint64_t choose_length(Loop *loop, uint64_t position) noexcept nogil:
+    """A random length that fits at `position`, in bytes, for the I/O being decided."""
+    cdef uint64_t left = loop.blocks * loop.bs - position
+    cdef uint64_t length = random_length(loop)
+    while length > left:
+        length = random_length(loop)
+    loop.lengths[next_slot(loop)] = <unsigned>length
+    return length
+
+
+cdef uint64_t next_varied(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop) if loop.mixed else loop.only
+    cdef uint64_t position = loop.places.next(&loop.places, loop.random_state) * loop.bs
+    choose_length(loop, position)
+    return (position << 1) | direction
+
+
+cdef uint64_t next_varied_sequential(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop) if loop.mixed else loop.only
+    cdef uint64_t position = loop.cursor[direction]
+    cdef uint64_t past = position + choose_length(loop, position)
+    loop.cursor[direction] = past if past + loop.bs <= loop.blocks * loop.bs else 0
+    return (position << 1) | direction
+
+
 # Slots ---------------------------------------------------------------------------------------
 
 cdef inline void stamp_data(Loop *loop, unsigned slot) noexcept nogil:
     """Make every 4 KiB about to be written unlike any other: its offset, then a sequence."""
-    cdef char *data = loop.pool + slot * loop.bs
+    cdef char *data = loop.pool + slot * loop.slot_bytes
     cdef uint64_t position = 0
-    while position + 16 <= loop.bs:
+    while position + 16 <= loop.lengths[slot]:
         (<uint64_t *>(data + position))[0] = loop.offsets[slot] + position
         (<uint64_t *>(data + position))[1] = loop.sequence
         loop.sequence += 1
@@ -172,7 +219,7 @@ cdef inline unsigned take_slot(Loop *loop) noexcept nogil:
     loop.n_free -= 1
     slot = loop.free_slots[loop.n_free]
     loop.directions[slot] = <uint8_t>(choice & 1)
-    loop.offsets[slot] = loop.base_offset + (choice >> 1) * loop.bs
+    loop.offsets[slot] = loop.base_offset + (choice >> 1) * loop.unit
     loop.in_flight += 1
     if choice & 1:
         stamp_data(loop, slot)
@@ -188,9 +235,13 @@ cdef inline void give_back(Loop *loop, unsigned slot) noexcept nogil:
 cdef inline void release_slot(
     Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
 ) noexcept nogil:
-    if res == <int>loop.bs:
+    if res == <int>loop.lengths[slot]:
         record(
-            loop, loop.directions[slot], clock_to_ns(&loop.clock, now - loop.stamps[slot]), epoch
+            loop,
+            loop.directions[slot],
+            loop.lengths[slot],
+            clock_to_ns(&loop.clock, now - loop.stamps[slot]),
+            epoch,
         )
     else:
         record_error(loop, slot, res)
@@ -248,8 +299,8 @@ cdef inline void fill_sqe(Loop *loop, unsigned slot) noexcept nogil:
     sqe.ioprio = 0
     sqe.fd = loop.sqe_fd
     sqe.off = loop.offsets[slot]
-    sqe.addr = <uint64_t>(loop.pool + slot * loop.bs)
-    sqe.len = <unsigned>loop.bs
+    sqe.addr = <uint64_t>(loop.pool + slot * loop.slot_bytes)
+    sqe.len = loop.lengths[slot]
     sqe.op_flags = 0
     sqe.user_data = slot
     sqe.buf_index = 0
@@ -368,12 +419,12 @@ cdef int run_sync(Loop *loop) noexcept nogil:
     begin(loop)
     while not loop.stopping:
         slot = take_slot(loop)
-        data = loop.pool + slot * loop.bs
+        data = loop.pool + slot * loop.slot_bytes
         loop.stamps[slot] = clock_ticks(&loop.clock)
         if loop.directions[slot]:
-            moved = pwrite(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
+            moved = pwrite(loop.fd, data, loop.lengths[slot], <int64_t>loop.offsets[slot])
         else:
-            moved = pread(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
+            moved = pread(loop.fd, data, loop.lengths[slot], <int64_t>loop.offsets[slot])
         now = clock_ticks(&loop.clock)
         release_slot(loop, slot, <int>moved if moved >= 0 else -errno, now, current_epoch(loop))
         look_at_clock(loop, now)
@@ -401,7 +452,13 @@ cdef int run_null(Loop *loop) noexcept nogil:
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL)  # early wake-ups do no harm
         now = clock_ticks(&loop.clock)
         for i in range(loop.n_pending):
-            release_slot(loop, loop.pending[i], <int>loop.bs, now, current_epoch(loop))
+            release_slot(
+                loop,
+                loop.pending[i],
+                <int>loop.lengths[loop.pending[i]],
+                now,
+                current_epoch(loop),
+            )
         look_at_clock(loop, now)
     return 0
 
@@ -458,6 +515,8 @@ cdef class Job:
         str engine not None,
         int fd,
         uint64_t bs,
+        uint64_t largest_bs,
+        const uint64_t[:, ::1] sizes,
         uint64_t blocks,
         uint64_t offset,
         unsigned iodepth,
@@ -495,6 +554,7 @@ cdef class Job:
         loop.ring.fd = -1
         loop.fd = fd
         loop.bs, loop.blocks, loop.base_offset = bs, blocks, offset
+        loop.slot_bytes = largest_bs // bs * bs if sizes is None else largest_bs
         loop.iodepth = 1 if self._engine == SYNC else iodepth
         loop.batch_submit = min(batch_submit, loop.iodepth)
         loop.batch_complete = min(batch_complete, loop.iodepth)
@@ -507,9 +567,10 @@ cdef class Job:
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
-        self._zones = zones
+        self._zones, self._sizes = zones, sizes
         choose_places(self, distribution, shape, centre)
         choose_next(loop, read_pct, is_random, norandommap)
+        choose_sizes(self, is_random)
         allocate_slots(loop, ~seed)
 
     def __dealloc__(self):
@@ -520,6 +581,7 @@ cdef class Job:
             munmap(loop.pool, loop.pool_bytes)
         free(loop.stamps)
         free(loop.offsets)
+        free(loop.lengths)
         free(loop.directions)
         free(loop.free_slots)
         free(loop.pending)
@@ -547,7 +609,7 @@ cdef class Job:
         for row in range(ios.shape[0]):
             slot = take_slot(loop)
             ios[row, 0] = loop.offsets[slot]
-            ios[row, 1] = loop.bs
+            ios[row, 1] = loop.lengths[slot]
             ios[row, 2] = loop.directions[slot]
             give_back(loop, slot)
         return ios.shape[0]
@@ -605,6 +667,7 @@ cdef void choose_next(
 ) noexcept:
     cdef bint mixed = 0 < read_pct < 100
     loop.only = 0 if read_pct else 1
+    loop.mixed = mixed
     loop.read_below = <uint64_t>-1 / 100 * read_pct
     map_init(&loop.map, loop.blocks)
     if not is_random:
@@ -617,19 +680,34 @@ cdef void choose_next(
         loop.next_io = next_mapped_mixed if mixed else next_mapped
 
 
+cdef int choose_sizes(Job job, bint is_random) except -1:
+    """One size for all I/Os, or a size drawn for each; see blocksizes.py."""
+    cdef Loop *loop = &job._loop
+    loop.unit = loop.bs
+    if job._sizes is not None:
+        if not job._sizes.shape[0] or job._sizes.shape[1] != 2:
+            raise ValueError("sizes need rows of bound and bytes")
+        loop.sizes, loop.n_sizes = &job._sizes[0, 0], job._sizes.shape[0]
+    if loop.slot_bytes > loop.bs:
+        loop.unit = 1
+        loop.next_io = next_varied if is_random else next_varied_sequential
+    return 0
+
+
 cdef int allocate_slots(Loop *loop, uint64_t seed) except -1:
     cdef unsigned slot
     cdef uint64_t i
     cdef uint64_t random_state[4]
     loop.stamps = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.offsets = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
+    loop.lengths = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
     loop.free_slots = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.pending = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
-    loop.pool_bytes = <size_t>loop.iodepth * loop.bs
+    loop.pool_bytes = <size_t>loop.iodepth * loop.slot_bytes
     loop.pool = <char *>pool_allocate(loop.pool_bytes)
     if loop.pool == NULL:
-        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
+        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.slot_bytes} bytes")
     # Incompressible; the mapping is a whole number of pages, so the last word fits.  The
     # numbers are not the offsets': those must not depend on how much data there is.
     seed_random(random_state, seed)
@@ -637,6 +715,7 @@ cdef int allocate_slots(Loop *loop, uint64_t seed) except -1:
         (<uint64_t *>loop.pool)[i] = next_random(random_state)
     for slot in range(loop.iodepth):
         loop.free_slots[slot] = loop.iodepth - 1 - slot
+        loop.lengths[slot] = <unsigned>loop.bs
     loop.n_free = loop.iodepth
     return 0
 

@@ -34,6 +34,17 @@ FILE_BLOCK_BYTES = 4096
     "--bs", "--blocksize", type=Size(), default="4k", show_default=True, help="Bytes of one I/O."
 )
 @click.option(
+    "--bssplit",
+    metavar="SIZE/PERCENT:…",
+    help="Several sizes, each with its percent of the I/Os: 4k/70:64k/30.  No map is kept.",
+)
+@click.option(
+    "--bsrange",
+    "--blocksize-range",
+    metavar="SIZE-SIZE",
+    help="Every multiple of the smaller size up to the larger.  No map is kept.",
+)
+@click.option(
     "--iodepth", type=int, default=1, show_default=True, help="I/Os that each job keeps in flight."
 )
 @click.option(
@@ -168,7 +179,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 
 def _profile(options: dict[str, Any]) -> Profile:
     fields = (
-        "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
+        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
         "continue_on_error",
     )  # fmt: skip

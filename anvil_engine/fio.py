@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anvil_engine.units import format_size
-from anvil_engine.workload import Phase
+from anvil_engine.workload import Phase, Workload
 
 
 def job_text(phase: Phase, filename: str) -> str:
@@ -18,7 +18,7 @@ def _options(phase: Phase, filename: str) -> list[str]:
         "ioengine=io_uring",
         f"direct={workload.direct:d}",
         f"rw={workload.rw}",
-        f"bs={format_size(workload.bs)}",
+        _sizes(workload),
         f"iodepth={workload.iodepth}",
         f"numjobs={workload.numjobs}",
         f"offset={workload.offset}",
@@ -45,3 +45,11 @@ def _options(phase: Phase, filename: str) -> list[str]:
     if workload.iodepth_batch_complete_min > 1:
         options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
     return options
+
+
+def _sizes(workload: Workload) -> str:
+    if workload.bssplit is not None:
+        return f"bssplit={workload.bssplit}"
+    if workload.bsrange is not None:
+        return f"bsrange={workload.bsrange}"
+    return f"bs={format_size(workload.bs)}"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, distribution, procfs, summary, tsc
+from anvil_engine import _ioloop, blocksizes, distribution, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
 from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
 from anvil_engine.workload import Workload
@@ -107,6 +107,8 @@ class Measurement:
             engine=self.engine,
             fd=fd,
             bs=workload.bs,
+            largest_bs=workload.largest_bs,
+            sizes=_table(blocksizes.split_table(workload.split)),
             blocks=workload.size // workload.bs,
             offset=workload.offset,
             iodepth=workload.iodepth,
@@ -226,7 +228,7 @@ class Measurement:
         read, write = (
             summary.direction_sample(
                 _block(change, direction)[_ioloop.COUNTS :],
-                bs=self.workload.bs,
+                io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
                 seconds=max(seconds, 1e-9),
                 slowest_ns=self._slowest(direction),
             )
@@ -253,7 +255,7 @@ class Measurement:
                 )
             first = int(thread.live[_ioloop.FIRST_ERROR_OFFSET])
             if first != NO_ERROR and not self.workload.continue_on_error:
-                raise _device_error(thread, first, self.workload.bs)
+                raise _device_error(thread, first)
 
     def _result(self) -> PhaseResult | None:
         if not all(thread.live[_ioloop.MEASURED_FROM] for thread in self._threads):
@@ -330,13 +332,16 @@ def _places(workload: Workload) -> dict[str, Any]:
     assert workload.size is not None
     blocks = workload.size // workload.bs
     of = distribution.parse(workload.random_distribution)
-    table = distribution.zone_table(of.zones, blocks)
     return {
         "distribution": of.kind,
         "shape": distribution.loop_shape(of, blocks),
         "centre": distribution.loop_centre(of),
-        "zones": np.array(table, np.uint64) if table else None,
+        "zones": _table(distribution.zone_table(of.zones, blocks)),
     }
+
+
+def _table(rows: list[list[int]]) -> Counters | None:
+    return np.array(rows, np.uint64) if rows else None
 
 
 def job_seed(randseed: int, index: int) -> int:
@@ -364,14 +369,15 @@ def _error_name(number: int) -> str:
     return errno.errorcode.get(number, f"errno {number}") if number else "SHORT"
 
 
-def _device_error(thread: _JobThread, offset: int, bs: int) -> DeviceError:
+def _device_error(thread: _JobThread, offset: int) -> DeviceError:
     number = int(thread.live[_ioloop.FIRST_ERRNO])
+    length = int(thread.live[_ioloop.FIRST_ERROR_LENGTH])
     if number:
         what = f"failed with {_error_name(number)} ({os.strerror(number)})"
     else:
         what = "transferred less than that: the target is shorter than it was, or gone"
     return DeviceError(
-        f"an I/O of {bs} bytes at offset {offset} {what}; --continue-on-error counts errors "
+        f"an I/O of {length} bytes at offset {offset} {what}; --continue-on-error counts errors "
         "and goes on",
         number or None,
     )

@@ -45,9 +45,9 @@ def _fit(phase: Phase, target_size: int, lba_size: int) -> tuple[Phase, str | No
     available = target_size - workload.offset
     wanted = available if workload.size is None else workload.size
     size = min(wanted, available) // workload.bs * workload.bs
-    if size <= 0:
+    if size < workload.largest_bs:
         raise InvalidWorkload(
-            f"phase {phase.name}: a block of {workload.bs} bytes at offset {workload.offset} does "
+            f"phase {phase.name}: a block of {workload.largest_bs} bytes at offset {workload.offset} does "
             f"not fit a target of {target_size} bytes; use a smaller bs or offset"
         )
     warning = None
@@ -60,8 +60,9 @@ def _fit(phase: Phase, target_size: int, lba_size: int) -> tuple[Phase, str | No
 
 
 def _check_alignment(phase: Phase, lba_size: int) -> None:
-    for name in ("bs", "offset"):
-        value = getattr(phase.workload, name)
+    workload = phase.workload
+    sizes = [("bssplit", size) for size in workload.split]
+    for name, value in (("bs", workload.bs), ("offset", workload.offset), *sizes):
         if value % lba_size:
             raise InvalidWorkload(
                 f"phase {phase.name}: {name}={value} is not a multiple of the target's logical "

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
-from anvil_engine import distribution
+from anvil_engine import blocksizes, distribution
 from anvil_engine.errors import InvalidWorkload
+from anvil_engine.units import format_size
 
 READS = frozenset({"read", "randread", "rw", "randrw"})
 WRITES = frozenset({"write", "randwrite", "rw", "randrw"})
@@ -35,14 +37,17 @@ class Workload:
     `size` is the span from `offset` that is used, None for all that the target has.
     `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
     drawn independently of each other; without, a job takes every block of its range once
-    before it takes one again; a `random_distribution` other than `random` has no map.
-    `randseed` None takes a fresh
+    before it takes one again.  There is no map for several block sizes, nor for a
+    `random_distribution` other than `random`: `norandommap` is then always set.  `bssplit`
+    and `bsrange` draw each I/O's size, and `bs` is then their smallest.  `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
     once as are free.  Raises `InvalidWorkload`.
     """
 
     rw: str
     bs: int
+    bssplit: str | None = None
+    bsrange: str | None = None
     iodepth: int = 1
     numjobs: int = 1
     runtime: float = 10.0
@@ -60,13 +65,17 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
+        self._settle_sizes()
         if distribution.parse(self.random_distribution).kind == "random":
             object.__setattr__(self, "random_distribution", "random")
+        if self.is_random and (self.random_distribution != "random" or self.bs < self.largest_bs):
+            object.__setattr__(self, "norandommap", True)
         _require(
             self.rw in READS | WRITES,
             f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",
         )
-        _require(0 < self.bs <= MAX_BS, f"bs={self.bs} is not in 1..{MAX_BS}")
+        for size in (self.bs, self.largest_bs):
+            _require(0 < size <= MAX_BS, f"bs={size} is not in 1..{MAX_BS}")
         _require(
             1 <= self.iodepth <= MAX_IODEPTH, f"iodepth={self.iodepth} is not in 1..{MAX_IODEPTH}"
         )
@@ -78,8 +87,8 @@ class Workload:
         _require(0 <= self.rwmixread <= 100, f"rwmixread={self.rwmixread} is not in 0..100")
         _require(self.offset >= 0, f"offset={self.offset} must not be negative")
         _require(
-            self.size is None or self.size >= self.bs,
-            f"size={self.size} is smaller than one block (bs={self.bs})",
+            self.size is None or self.size >= self.largest_bs,
+            f"size={self.size} is smaller than one block (bs={self.largest_bs})",
         )
         _require(
             self.randseed is None or 0 <= self.randseed < 1 << 64,
@@ -91,6 +100,33 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+
+    def _settle_sizes(self) -> None:
+        _require(
+            self.bssplit is None or self.bsrange is None,
+            f"bssplit={self.bssplit} and bsrange={self.bsrange} exclude each other",
+        )
+        if self.bssplit is not None:
+            object.__setattr__(self, "bs", min(self.split))
+        elif self.bsrange is not None:
+            object.__setattr__(self, "bs", blocksizes.parse_range(self.bsrange)[0])
+
+    @property
+    def split(self) -> dict[int, Fraction]:
+        """Percent of the I/Os by size in bytes; empty without `bssplit`."""
+        return {} if self.bssplit is None else blocksizes.parse_split(self.bssplit)
+
+    @property
+    def largest_bs(self) -> int:
+        """Bytes of the largest I/O."""
+        if self.bsrange is not None:
+            return blocksizes.parse_range(self.bsrange)[1]
+        return max(self.split, default=self.bs)
+
+    @property
+    def sizes_text(self) -> str:
+        """The block sizes for people: `4k`, `4k-64k`, `4k/90:64k/10`."""
+        return self.bssplit or self.bsrange or format_size(self.bs)
 
     @property
     def writes(self) -> bool:

@@ -141,3 +141,36 @@ class Places:
             return math.inf if area > 0 else 0.0
         slope = math.log1p(grown) / grown if abs(grown) > 1e-8 else 1.0 - grown / 2.0
         return math.exp(area * slope)
+
+
+class Varied:
+    """I/Os of several sizes over `blocks` of `bs`: rows of (bound, bytes), or any multiple."""
+
+    def __init__(
+        self, bs: int, largest: int, rows: list[list[int]], blocks: int, random: Random
+    ) -> None:
+        self.bs, self.largest, self.rows = bs, largest, rows
+        self.blocks, self.random = blocks, random
+        self.cursor = 0
+
+    def length(self, position: int) -> int:
+        while True:
+            if self.rows:
+                chosen = self.random.next()
+                length = next((size for bound, size in self.rows if chosen < bound), None)
+                length = length or self.rows[-1][1]
+            else:
+                length = self.bs * (1 + self.random.below(self.largest // self.bs))
+            if position + length <= self.blocks * self.bs:
+                return length
+
+    def anywhere(self) -> tuple[int, int]:
+        position = self.random.below(self.blocks) * self.bs
+        return position, self.length(position)
+
+    def in_sequence(self) -> tuple[int, int]:
+        position = self.cursor
+        length = self.length(position)
+        past = position + length
+        self.cursor = past if past + self.bs <= self.blocks * self.bs else 0
+        return position, length

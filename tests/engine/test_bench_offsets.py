@@ -37,3 +37,21 @@ def test_a_distribution_reaches_the_result(simulated):
         "--rw=randwrite", "--runtime=50ms", "--random-distribution=zoned:60/10:40/90"
     )
     assert job["job options"]["random_distribution"] == "zoned:60/10:40/90"
+
+
+@pytest.mark.parametrize("given", ["--bssplit=4k/70:64k/30", "--bsrange=4k-64k"])
+def test_several_sizes_reach_the_result(simulated, given):
+    """Sizes are in the result as they were written; bytes are not a multiple of one size."""
+    _, job = simulated("--rw=randread", "--runtime=100ms", "--iodepth=64", given)
+    name, value = given.lstrip("-").split("=")
+    assert job["job options"][name] == value
+    assert job["job options"]["bs"] == 4096
+    assert 4096 < job["read"]["io_bytes"] / job["read"]["total_ios"] < 65536
+
+
+def test_text_shows_the_sizes(capsys):
+    """The job's line says the sizes, not the smallest of them."""
+    assert (
+        main(["bench", "none", "--engine=null", "--runtime=50ms", "--bssplit=4k/70:64k/30"]) == 0
+    )
+    assert "bs=4k/70:64k/30," in capsys.readouterr().out

@@ -26,6 +26,7 @@ OURS = {
 FLAGS = {"time_based", "group_reporting", "norandommap"}
 VALUES = {
     "rw": "randread", "bs": "4k", "size": "1m", "name": "x", "random_distribution": "zipf:1.2",
+    "bssplit": "4k/70:8k/30", "bsrange": "4k-8k",
 }  # fmt: skip
 
 

@@ -18,7 +18,12 @@ def options(**fields):
     [
         ({"rw": "randread"}, {"norandommap": "1"}),
         ({"rw": "randread", "norandommap": False}, {"norandommap": None}),
-        ({"rw": "read"}, {"norandommap": None}),
+        ({"rw": "read"}, {"norandommap": None, "bs": "4k", "bssplit": None, "bsrange": None}),
+        (
+            {"rw": "randread", "norandommap": False, "bssplit": "4k/60:8k/40"},
+            {"norandommap": "1", "bs": None, "bssplit": "4k/60:8k/40"},
+        ),
+        ({"rw": "write", "bsrange": "4k-64k"}, {"bs": None, "bsrange": "4k-64k"}),
         (
             {"rw": "randrw", "random_distribution": "zipf:1.2"},
             {"random_distribution": "zipf:1.2"},

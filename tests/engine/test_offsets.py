@@ -11,9 +11,9 @@ import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from offsets_twin import Map, Places, Random
+from offsets_twin import Map, Places, Random, Varied
 
-from anvil_engine import _ioloop, distribution, native
+from anvil_engine import _ioloop, blocksizes, distribution, native
 from anvil_engine.workload import Workload
 
 seeds = st.integers(0, (1 << 64) - 1)
@@ -261,3 +261,54 @@ def test_a_mix_keeps_its_distribution(rwmixread):
     for direction in (_ioloop.READ, _ioloop.WRITE):
         offsets = rows[rows[:, 2] == direction][:, 0]
         assert abs((offsets < (1 << 20) * 0.1).mean() - 0.9) < 0.02
+
+
+# Several block sizes -------------------------------------------------------------------------
+
+varied = st.sampled_from(
+    [
+        {"bssplit": "4k/50:64k/50"},
+        {"bssplit": "512/1:1536/:128k/30"},
+        {"bsrange": "4k-64k"},
+        {"bsrange": "3k-10k"},
+    ]
+)
+
+
+@given(seeds, varied, st.sampled_from(["randwrite", "write"]), st.integers(128 << 10, 1 << 24))
+def test_several_sizes_are_those_of_the_twin(seed, sizes, rw, size):
+    """Every offset and size is the twin's, and no I/O leaves the range."""
+    workload = Workload(rw=rw, bs=1, size=size, **sizes)
+    blocks = size // workload.bs
+    rows = blocksizes.split_table(workload.split)
+    twin = Varied(workload.bs, workload.largest_bs, rows, blocks, Random(seed))
+    decide = twin.anywhere if rw == "randwrite" else twin.in_sequence
+    found = issued(60, seed, **{"rw": rw, "size": size, "bs": 1, **sizes})
+    assert found[:, :2].tolist() == [list(decide()) for _ in range(60)]
+    assert (found[:, 0] + found[:, 1]).max() <= blocks * workload.bs
+
+
+def test_a_split_has_its_shares():
+    """Each size is drawn as often as its percent says, by a chi-square test."""
+    count, shares = 200_000, {4096: 10, 8192: 65, 65536: 25}
+    rows = issued(count, bssplit="4k/10:8k:64k/25", size=1 << 30)
+    drawn_sizes, counts = np.unique(rows[:, 1], return_counts=True)
+    assert drawn_sizes.tolist() == list(shares)
+    expected = [count * share / 100 for share in shares.values()]
+    # 64k does not fit in the last fifteen places; of 262144 that does not show.
+    assert scipy.stats.chisquare(counts, expected).pvalue > 1e-6
+
+
+def test_a_range_has_every_multiple_alike():
+    """bsrange draws every multiple of its smallest size up to the largest, equally often."""
+    rows = issued(100_000, bsrange="4k-20k", size=1 << 34)
+    drawn_sizes, counts = np.unique(rows[:, 1], return_counts=True)
+    assert drawn_sizes.tolist() == [4096 * i for i in range(1, 6)]
+    assert scipy.stats.chisquare(counts).pvalue > 1e-6
+
+
+def test_a_sequence_of_several_sizes_has_no_gap():
+    """Each I/O starts where the one before ended, until the range is over."""
+    rows = issued(5000, rw="read", bssplit="4k/50:12k/50", size=1 << 20)
+    past = rows[:-1, 0] + rows[:-1, 1]
+    assert ((rows[1:, 0] == past) | ((rows[1:, 0] == 0) & (past == 1 << 20))).all()

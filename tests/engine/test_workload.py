@@ -26,6 +26,17 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
         {"iodepth_batch_submit": 0},
+        {"bssplit": "4k/50:8k/40"},
+        {"bssplit": "4k/50:8k/60"},
+        {"bssplit": "4k/50:4k/50"},
+        {"bssplit": "4k/-10:8k/110"},
+        {"bssplit": "0/50:8k/50"},
+        {"bssplit": "4k/50:8q/50"},
+        {"bssplit": "4k/100,8k/100"},
+        {"bsrange": "64k-4k"},
+        {"bsrange": "4k"},
+        {"bsrange": "0-4k"},
+        {"bsrange": "4k-8q"},
         {"random_distribution": "bell"},
         {"random_distribution": "random:1"},
         {"random_distribution": "zipf"},
@@ -46,6 +57,12 @@ def test_the_impossible_is_refused_by_name(wrong):
     (field,) = wrong
     with pytest.raises(InvalidWorkload, match=f"{field}="):
         Workload(**{"rw": "randread", "bs": 4096, **wrong})
+
+
+def test_one_way_to_say_sizes():
+    """A split and a range together are refused."""
+    with pytest.raises(InvalidWorkload, match="exclude each other"):
+        Workload(rw="read", bs=1, bssplit="4k/100", bsrange="4k-8k")
 
 
 def test_uniform_is_fios_random():

@@ -62,6 +62,8 @@ cdef struct Loop:
     uint64_t only             # direction when it does not mix
     bint mixed
     uint64_t (*next_io)(Loop *loop) noexcept nogil
+    uint64_t (*uncounted_io)(Loop *loop) noexcept nogil   # what a counted run decides by
+    uint64_t total_bytes      # that the measured part issues before it ends; 0: no such end
     tick_clock clock
     int64_t runtime_ns
     int64_t ramp_ns
@@ -75,6 +77,7 @@ cdef struct Loop:
     uint64_t n_sizes          # of bssplit; 0: any multiple of bs up to slot_bytes
     const uint64_t *sizes     # rows of bound and bytes; borrowed from the job
     uint64_t sequence
+    uint64_t remaining        # of total_bytes
     uint64_t epoch            # the watcher's interval as this job last saw it
     uint64_t ramp_end         # ticks, as is the next
     uint64_t deadline

@@ -40,6 +40,8 @@ class Job:
     @property
     def hung(self) -> bool: ...
     @property
+    def finished(self) -> bool: ...
+    @property
     def iodepth(self) -> int: ...
     def __new__(
         cls,
@@ -61,6 +63,7 @@ class Job:
         shape: float,
         centre: float,
         zones: npt.NDArray[np.uint64] | None,
+        total_bytes: int,
         runtime_ns: int,
         ramp_ns: int,
         drain_ns: int,

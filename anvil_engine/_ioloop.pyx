@@ -199,6 +199,20 @@ cdef uint64_t next_varied_sequential(Loop *loop) noexcept nogil:
     return (position << 1) | direction
 
 
+cdef uint64_t next_counted(Loop *loop) noexcept nogil:
+    """An I/O of a run that ends with its bytes: after the last one there is no free slot."""
+    cdef uint64_t choice = loop.uncounted_io(loop)
+    cdef unsigned slot = next_slot(loop)
+    if loop.lengths[slot] < loop.remaining:
+        loop.remaining -= loop.lengths[slot]
+    else:
+        loop.remaining = 0
+        loop.stopping = True
+        loop.free_slots[0] = slot
+        loop.n_free = 1
+    return choice
+
+
 # Slots ---------------------------------------------------------------------------------------
 
 cdef inline void stamp_data(Loop *loop, unsigned slot) noexcept nogil:
@@ -260,12 +274,14 @@ cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
 
 cdef void begin_measuring(Loop *loop, uint64_t now) noexcept nogil:
     loop.deadline = now + clock_from_ns(&loop.clock, <uint64_t>loop.runtime_ns)
+    loop.remaining = loop.total_bytes
     store_shared(loop.live + MEASURED_FROM_C, <uint64_t>clock_ns())
 
 
 cdef void begin(Loop *loop) noexcept nogil:
     cdef uint64_t now = clock_ticks(&loop.clock)
     loop.ramp_end = now + clock_from_ns(&loop.clock, <uint64_t>loop.ramp_ns)
+    loop.remaining = <uint64_t>-1  # the ramp has no end but its time
     if loop.ramp_ns == 0:
         begin_measuring(loop, now)
 
@@ -529,6 +545,7 @@ cdef class Job:
         double shape,
         double centre,
         const uint64_t[:, ::1] zones,
+        uint64_t total_bytes,
         int64_t runtime_ns,
         int64_t ramp_ns,
         int64_t drain_ns,
@@ -571,6 +588,7 @@ cdef class Job:
         choose_places(self, distribution, shape, centre)
         choose_next(loop, read_pct, is_random, norandommap)
         choose_sizes(self, is_random)
+        choose_end(loop, total_bytes)
         allocate_slots(loop, ~seed)
 
     def __dealloc__(self):
@@ -590,6 +608,11 @@ cdef class Job:
     def hung(self):
         """Whether the kernel kept I/Os past the drain and a cancel."""
         return bool(self._loop.hung)
+
+    @property
+    def finished(self):
+        """Whether all of `total_bytes` was issued."""
+        return self._loop.total_bytes > 0 and self._loop.remaining == 0
 
     @property
     def iodepth(self):
@@ -612,6 +635,8 @@ cdef class Job:
             ios[row, 1] = loop.lengths[slot]
             ios[row, 2] = loop.directions[slot]
             give_back(loop, slot)
+            if loop.stopping:
+                return row + 1
         return ios.shape[0]
 
     def run(self):
@@ -692,6 +717,13 @@ cdef int choose_sizes(Job job, bint is_random) except -1:
         loop.unit = 1
         loop.next_io = next_varied if is_random else next_varied_sequential
     return 0
+
+
+cdef void choose_end(Loop *loop, uint64_t total_bytes) noexcept:
+    loop.total_bytes = loop.remaining = total_bytes
+    if total_bytes:
+        loop.uncounted_io = loop.next_io
+        loop.next_io = next_counted
 
 
 cdef int allocate_slots(Loop *loop, uint64_t seed) except -1:

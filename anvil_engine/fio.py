@@ -22,12 +22,18 @@ def _options(phase: Phase, filename: str) -> list[str]:
         f"iodepth={workload.iodepth}",
         f"numjobs={workload.numjobs}",
         f"offset={workload.offset}",
-        f"runtime={workload.runtime:g}",
-        "time_based=1",
         "refill_buffers=1",
         "group_reporting=1",
         "lat_percentiles=1",
     ]
+    if workload.runtime:
+        options.append(f"runtime={workload.runtime:g}")
+    if workload.time_based:
+        options.append("time_based=1")
+    if workload.io_size is not None:
+        options.append(f"io_size={workload.io_size}")
+    if workload.loops > 1:
+        options.append(f"loops={workload.loops}")
     if workload.size is not None:
         options.append(f"size={workload.size}")
     if workload.reads and workload.writes:

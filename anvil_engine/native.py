@@ -7,6 +7,7 @@ never stops them; intervals are differences of copies, so every I/O is in exactl
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import threading
@@ -26,6 +27,7 @@ from anvil_engine.workload import Workload
 
 INTERVAL_S = 1.0
 DRAIN_S = 30.0
+FOREVER_S = 1e8
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
 NO_ERROR = (1 << 64) - 1
@@ -35,9 +37,13 @@ Counters = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Interval:
-    """What happened between two looks; None for a direction without I/O."""
+    """What happened between two looks; None for a direction without I/O.
+
+    `eta_s` is how long the measurement will go on, as far as can be told.
+    """
 
     elapsed_s: float
+    eta_s: float
     read: DirectionSample | None
     write: DirectionSample | None
 
@@ -118,7 +124,8 @@ class Measurement:
             is_random=workload.is_random,
             norandommap=workload.norandommap,
             **_places(workload),
-            runtime_ns=round(workload.runtime * 1e9),
+            total_bytes=workload.total_bytes or 0,
+            runtime_ns=round((workload.runtime or FOREVER_S) * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),
             null_latency_ns=NULL_LATENCY_NS,
@@ -174,7 +181,7 @@ class Measurement:
 
     def _deadlines(self, started: float) -> Iterator[float]:
         """When to look: every second, but the last interval lasts until the jobs are done."""
-        end = started + self.workload.runtime
+        end = started + (self.workload.runtime or FOREVER_S)
         count = 1
         while started + (count + 0.5) * INTERVAL_S < end:
             yield started + count * INTERVAL_S
@@ -234,7 +241,20 @@ class Measurement:
             )
             for direction in (_ioloop.READ, _ioloop.WRITE)
         )
-        return Interval(elapsed_s=elapsed_s, read=read, write=write)
+        return Interval(elapsed_s=elapsed_s, eta_s=self._eta(elapsed_s), read=read, write=write)
+
+    def _eta(self, elapsed_s: float) -> float:
+        """Until the time or the bytes are over, whichever seems to come first."""
+        by_time = max(0.0, (self.workload.runtime or math.inf) - elapsed_s)
+        total = self.workload.total_bytes
+        if total is None:
+            return by_time
+        done = self._sum("live") - self._sum("ramp")
+        moved = sum(int(_block(done, d)[_ioloop.BYTES]) for d in (_ioloop.READ, _ioloop.WRITE))
+        whole = total * self.workload.numjobs
+        by_bytes = elapsed_s * max(0, whole - moved) / moved if moved else math.inf
+        eta = min(by_time, by_bytes)
+        return eta if math.isfinite(eta) else 0.0
 
     def _slowest(self, direction: int) -> int:
         """The slowest I/O of the interval that has just been closed."""
@@ -323,6 +343,10 @@ class Measurement:
             found.append(
                 f"buffers are not registered ({job.notes['registered_buffers']}): raise the "
                 "locked memory limit (ulimit -l) for less CPU per I/O"
+            )
+        if workload.runtime and all(thread.job.finished for thread in self._threads):
+            found.append(
+                "all bytes were done before the runtime was over; --time-based goes on until then"
             )
         return tuple(found)
 

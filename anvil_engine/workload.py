@@ -35,6 +35,9 @@ class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
 
     `size` is the span from `offset` that is used, None for all that the target has.
+    With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` times
+    `size` bytes, or what `io_size` says instead (see `total_bytes`), or after `runtime`,
+    where 0 sets no limit; what the ramp does is not counted.
     `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
     drawn independently of each other; without, a job takes every block of its range once
     before it takes one again.  There is no map for several block sizes, nor for a
@@ -51,12 +54,15 @@ class Workload:
     iodepth: int = 1
     numjobs: int = 1
     runtime: float = 10.0
+    time_based: bool = True
     ramp_time: float = 0.0
     rwmixread: int = 50
     norandommap: bool = True
     random_distribution: str = "random"
     offset: int = 0
     size: int | None = None
+    io_size: int | None = None
+    loops: int = 1
     randseed: int | None = None
     direct: bool = True
     continue_on_error: bool = False
@@ -82,7 +88,15 @@ class Workload:
         _require(
             1 <= self.numjobs <= MAX_NUMJOBS, f"numjobs={self.numjobs} is not in 1..{MAX_NUMJOBS}"
         )
-        _require(self.runtime > 0, f"runtime={self.runtime} must be above 0 seconds")
+        _require(
+            self.runtime > 0 or (self.runtime == 0 and not self.time_based),
+            f"runtime={self.runtime} must be above 0 seconds",
+        )
+        _require(self.loops >= 1, f"loops={self.loops} must be above 0")
+        _require(
+            self.io_size is None or self.io_size >= self.bs,
+            f"io_size={self.io_size} is smaller than one block (bs={self.bs})",
+        )
         _require(self.ramp_time >= 0, f"ramp_time={self.ramp_time} must not be negative")
         _require(0 <= self.rwmixread <= 100, f"rwmixread={self.rwmixread} is not in 0..100")
         _require(self.offset >= 0, f"offset={self.offset} must not be negative")
@@ -100,6 +114,18 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+
+    @property
+    def total_bytes(self) -> int | None:
+        """What each job does before it ends; None when its time or the target decides.
+
+        As in fio: `loops` passes of `size`, or of `io_size` where that is less, and at least
+        `io_size`.
+        """
+        if self.time_based or self.size is None:
+            return None
+        io_size = self.io_size or self.size
+        return max(self.loops * min(self.size, io_size), io_size)
 
     def _settle_sizes(self) -> None:
         _require(

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from anvil_engine import cli_bench
 from anvil_engine.cli import main
+from anvil_engine.cli_bench import bench
 
 
 @pytest.fixture
@@ -55,3 +57,31 @@ def test_text_shows_the_sizes(capsys):
         main(["bench", "none", "--engine=null", "--runtime=50ms", "--bssplit=4k/70:64k/30"]) == 0
     )
     assert "bs=4k/70:64k/30," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "runtime", "time_based"),
+    [
+        ([], 10, True),
+        (["--size=1m"], 10, True),
+        (["--time-based"], 10, True),
+        (["--runtime=3"], 3, False),
+        (["--runtime=3", "--time-based"], 3, True),
+        (["--io-size=1m"], 0, False),
+        (["--loops=1"], 0, False),
+        (["--loops=2", "--runtime=3"], 3, False),
+        (["--loops=2", "--time-based"], 10, True),
+    ],
+)
+def test_what_ends_a_run(given, runtime, time_based):
+    """fio's rule; and ten seconds for a run for which nothing was said."""
+    options = bench.make_context("bench", ["none", *given]).params
+    (phase,) = cli_bench._profile(options)
+    assert (phase.workload.runtime, phase.workload.time_based) == (runtime, time_based)
+
+
+def test_a_run_ends_with_its_bytes(simulated):
+    """--loops without a runtime does so many passes, and the result shows them."""
+    _, job = simulated("--rw=randread", "--size=64k", "--loops=3", "--iodepth=8")
+    assert job["read"]["total_ios"] == 48
+    assert job["job options"]["loops"] == 3

@@ -23,6 +23,11 @@ def options(**fields):
             {"rw": "randread", "norandommap": False, "bssplit": "4k/60:8k/40"},
             {"norandommap": "1", "bs": None, "bssplit": "4k/60:8k/40"},
         ),
+        ({"rw": "read", "runtime": 5}, {"runtime": "5", "time_based": "1", "loops": None}),
+        (
+            {"rw": "read", "runtime": 0, "time_based": False, "io_size": 8192, "loops": 3},
+            {"runtime": None, "time_based": None, "io_size": "8192", "loops": "3"},
+        ),
         ({"rw": "write", "bsrange": "4k-64k"}, {"bs": None, "bsrange": "4k-64k"}),
         (
             {"rw": "randrw", "random_distribution": "zipf:1.2"},

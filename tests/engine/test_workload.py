@@ -19,6 +19,8 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"iodepth": 32769},
         {"numjobs": 0},
         {"runtime": 0},
+        {"loops": 0},
+        {"io_size": 4095},
         {"ramp_time": -1},
         {"rwmixread": 101},
         {"offset": -1},

@@ -89,6 +89,13 @@ DEFAULT_RUNTIME_S = 10.0
     "--offset", type=Size(), default="0", show_default=True, help="Where that span begins."
 )
 @click.option(
+    "--offset-increment",
+    type=Size(),
+    default="0",
+    show_default=True,
+    help="How much later each further job's span begins.",
+)
+@click.option(
     "--rwmixread",
     type=int,
     default=50,
@@ -176,7 +183,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 
     profile = _profile(options)
     if options["engine"] != "null":
-        _lay_out(target, options["size"], options["offset"])
+        _lay_out(target, profile.phases[0].workload)
     with cli_progress.shown() as show:
         record = cli_measure.measure(
             profile,
@@ -194,7 +201,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 
 def _profile(options: dict[str, Any]) -> Profile:
     fields = (
-        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size", "offset", "rwmixread",
+        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size", "offset", "offset_increment", "rwmixread",
         "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
         "continue_on_error",
     )  # fmt: skip
@@ -218,14 +225,14 @@ def _end(options: dict[str, Any]) -> dict[str, Any]:
     return {"runtime": 0.0, "time_based": False}
 
 
-def _lay_out(target: Path, size: int | None, offset: int) -> None:
+def _lay_out(target: Path, workload: Workload) -> None:
     """Create a missing target as fio does, when its size is known."""
-    if size is None or target.exists() or _is_device_path(target):
+    if workload.size is None or target.exists() or _is_device_path(target):
         return
     from anvil_engine import cli_progress
     from anvil_engine.target import create_file_target
 
-    whole = -(-(offset + size) // FILE_BLOCK_BYTES) * FILE_BLOCK_BYTES
+    whole = -(-(workload.last_offset + workload.size) // FILE_BLOCK_BYTES) * FILE_BLOCK_BYTES
     with cli_progress.shown_bytes(f"laying out {target}", whole) as show:
         create_file_target(target, whole, show)
 

@@ -26,6 +26,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         "group_reporting=1",
         "lat_percentiles=1",
     ]
+    if workload.offset_increment:
+        options.append(f"offset_increment={workload.offset_increment}")
     if workload.runtime:
         options.append(f"runtime={workload.runtime:g}")
     if workload.time_based:

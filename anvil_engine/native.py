@@ -116,7 +116,7 @@ class Measurement:
             largest_bs=workload.largest_bs,
             sizes=_table(blocksizes.split_table(workload.split)),
             blocks=workload.size // workload.bs,
-            offset=workload.offset,
+            offset=workload.offset + index * workload.offset_increment,
             iodepth=workload.iodepth,
             batch_submit=workload.iodepth_batch_submit or workload.iodepth,
             batch_complete=workload.iodepth_batch_complete_min,

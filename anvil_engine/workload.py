@@ -35,7 +35,8 @@ class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
 
     `size` is the span from `offset` that is used, None for all that the target has.
-    With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` times
+    Every further job's span begins `offset_increment` bytes after the one before; all are of
+    one size, so that None is what the last job has.  With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` times
     `size` bytes, or what `io_size` says instead (see `total_bytes`), or after `runtime`,
     where 0 sets no limit; what the ramp does is not counted.
     `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
@@ -60,6 +61,7 @@ class Workload:
     norandommap: bool = True
     random_distribution: str = "random"
     offset: int = 0
+    offset_increment: int = 0
     size: int | None = None
     io_size: int | None = None
     loops: int = 1
@@ -99,7 +101,9 @@ class Workload:
         )
         _require(self.ramp_time >= 0, f"ramp_time={self.ramp_time} must not be negative")
         _require(0 <= self.rwmixread <= 100, f"rwmixread={self.rwmixread} is not in 0..100")
-        _require(self.offset >= 0, f"offset={self.offset} must not be negative")
+        for name in ("offset", "offset_increment"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name}={value} must not be negative")
         _require(
             self.size is None or self.size >= self.largest_bs,
             f"size={self.size} is smaller than one block (bs={self.largest_bs})",
@@ -114,6 +118,11 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+
+    @property
+    def last_offset(self) -> int:
+        """Where the last job's span begins."""
+        return self.offset + (self.numjobs - 1) * self.offset_increment
 
     @property
     def total_bytes(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from anvil_engine import cli_bench
@@ -85,3 +86,17 @@ def test_a_run_ends_with_its_bytes(simulated):
     _, job = simulated("--rw=randread", "--size=64k", "--loops=3", "--iodepth=8")
     assert job["read"]["total_ios"] == 48
     assert job["job options"]["loops"] == 3
+
+
+def test_a_new_file_has_room_for_every_job(tmp_path, capsys):
+    """A target that is laid out holds the last job's span, and every job writes its own."""
+    target = tmp_path / "new"
+    options = ["--size=64k", "--numjobs=3", "--offset-increment=128k", "--loops=1"]
+    words = ["bench", str(target), "--rw=write", "--engine=sync", *options]
+    assert main([*words, "--output-format=json"]) == 0
+    (job,) = json.loads(capsys.readouterr().out)["jobs"]
+    assert job["job options"]["offset_increment"] == 128 << 10
+    assert target.stat().st_size == 320 << 10
+    blocks = np.fromfile(target, np.uint64).reshape(-1, 512)
+    written = {i for i in range(80) if blocks[i, 0] == i * 4096 and blocks[i, 1] < 16}
+    assert written >= {first + i for first in (0, 32, 64) for i in range(1, 16)}

@@ -28,6 +28,8 @@ def options(**fields):
             {"rw": "read", "runtime": 0, "time_based": False, "io_size": 8192, "loops": 3},
             {"runtime": None, "time_based": None, "io_size": "8192", "loops": "3"},
         ),
+        ({"rw": "read", "offset_increment": 8192}, {"offset_increment": "8192"}),
+        ({"rw": "read"}, {"offset_increment": None}),
         ({"rw": "write", "bsrange": "4k-64k"}, {"bs": None, "bsrange": "4k-64k"}),
         (
             {"rw": "randrw", "random_distribution": "zipf:1.2"},

@@ -71,6 +71,18 @@ def test_sequential_positions_are_each_jobs_own():
         assert offsets.tolist() == [4096 * (i % 16) for i in range(len(offsets))]
 
 
+@pytest.mark.parametrize("rw", ["write", "randwrite"])
+def test_each_job_has_its_part_of_the_target(rw):
+    """With offset_increment jobs keep to spans that begin so much later, and fill them."""
+    for job in range(3):
+        rows = issued(
+            32, rw=rw, norandommap=False, offset=4096, offset_increment=1 << 20, numjobs=3,
+            size=32 * 4096, job=job,
+        )  # fmt: skip
+        start = 4096 + job * (1 << 20)
+        assert sorted(rows[:, 0]) == list(range(start, start + 32 * 4096, 4096))
+
+
 # The random map ------------------------------------------------------------------------------
 
 MAP = {"norandommap": False, "bs": 1}

@@ -24,6 +24,7 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"ramp_time": -1},
         {"rwmixread": 101},
         {"offset": -1},
+        {"offset_increment": -1},
         {"size": 4095},
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, blocksizes, distribution, procfs, summary, tsc
+from anvil_engine import _ioloop, offsets, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
 from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
 from anvil_engine.workload import Workload
@@ -107,30 +107,19 @@ class Measurement:
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload
-        assert workload.size is not None
         live, ramp = (np.zeros(_ioloop.LIVE_SIZE, np.uint64) for _ in range(2))
         job = _ioloop.Job(
             engine=self.engine,
             fd=fd,
-            bs=workload.bs,
-            largest_bs=workload.largest_bs,
-            sizes=_table(blocksizes.split_table(workload.split)),
-            blocks=workload.size // workload.bs,
-            offset=workload.offset + index * workload.offset_increment,
+            **offsets.job_options(workload, index, self.randseed),
             iodepth=workload.iodepth,
             batch_submit=workload.iodepth_batch_submit or workload.iodepth,
             batch_complete=workload.iodepth_batch_complete_min,
-            read_pct=workload.read_pct,
-            is_random=workload.is_random,
-            norandommap=workload.norandommap,
-            **_places(workload),
-            total_bytes=workload.total_bytes or 0,
             runtime_ns=round((workload.runtime or FOREVER_S) * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),
             null_latency_ns=NULL_LATENCY_NS,
             ticks_per_second=self._rate.ticks_per_second if self._rate else 0,
-            seed=job_seed(self.randseed, index),
             continue_on_error=workload.continue_on_error,
             live=live,
             ramp=ramp,
@@ -349,28 +338,6 @@ class Measurement:
                 "all bytes were done before the runtime was over; --time-based goes on until then"
             )
         return tuple(found)
-
-
-def _places(workload: Workload) -> dict[str, Any]:
-    """What the loop needs to know of `random_distribution`."""
-    assert workload.size is not None
-    blocks = workload.size // workload.bs
-    of = distribution.parse(workload.random_distribution)
-    return {
-        "distribution": of.kind,
-        "shape": distribution.loop_shape(of, blocks),
-        "centre": distribution.loop_centre(of),
-        "zones": _table(distribution.zone_table(of.zones, blocks)),
-    }
-
-
-def _table(rows: list[list[int]]) -> Counters | None:
-    return np.array(rows, np.uint64) if rows else None
-
-
-def job_seed(randseed: int, index: int) -> int:
-    """The seed of job `index`: four steps of splitmix64 on, since a job's state takes four."""
-    return (randseed + index * 4 * 0x9E3779B97F4A7C15) % (1 << 64)
 
 
 def _block(counters: Counters, direction: int) -> Counters:

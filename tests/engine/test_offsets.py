@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from offsets_twin import Map, Places, Random, Varied
 
-from anvil_engine import _ioloop, blocksizes, distribution, native
+from anvil_engine import _ioloop, blocksizes, distribution, native, offsets
 from anvil_engine.workload import Workload
 
 seeds = st.integers(0, (1 << 64) - 1)
@@ -54,7 +54,7 @@ def test_the_seed_alone_decides(rw):
 
 def test_jobs_have_streams_of_their_own():
     """No two jobs of a run share a word of their generators' states."""
-    states = [Random(native.job_seed(5, job)).s for job in range(64)]
+    states = [Random(offsets.job_seed(5, job)).s for job in range(64)]
     assert len({word for state in states for word in state}) == 4 * 64
     assert issued(9, job=1, numjobs=2).tolist() != issued(9, job=0, numjobs=2).tolist()
 
@@ -67,8 +67,8 @@ def test_sequential_positions_are_each_jobs_own():
         assert set(rows[:, 2]) == {_ioloop.WRITE}
     mixed = issued(200, rw="rw", size=16 * 4096)
     for direction in (_ioloop.READ, _ioloop.WRITE):
-        offsets = mixed[mixed[:, 2] == direction][:, 0]
-        assert offsets.tolist() == [4096 * (i % 16) for i in range(len(offsets))]
+        found = mixed[mixed[:, 2] == direction][:, 0]
+        assert found.tolist() == [4096 * (i % 16) for i in range(len(found))]
 
 
 @pytest.mark.parametrize("rw", ["write", "randwrite"])
@@ -271,8 +271,8 @@ def test_a_mix_keeps_its_distribution(rwmixread):
         20_000, rw="randrw", rwmixread=rwmixread, random_distribution="zoned:90/10:10/90", bs=1
     )
     for direction in (_ioloop.READ, _ioloop.WRITE):
-        offsets = rows[rows[:, 2] == direction][:, 0]
-        assert abs((offsets < (1 << 20) * 0.1).mean() - 0.9) < 0.02
+        found = rows[rows[:, 2] == direction][:, 0]
+        assert abs((found < (1 << 20) * 0.1).mean() - 0.9) < 0.02
 
 
 # Several block sizes -------------------------------------------------------------------------

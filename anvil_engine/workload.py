@@ -34,18 +34,22 @@ def _require(condition: bool, message: str) -> None:
 class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
 
-    `size` is the span from `offset` that is used, None for all that the target has.
-    Every further job's span begins `offset_increment` bytes after the one before; all are of
-    one size, so that None is what the last job has.  With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` times
+    `bssplit` and `bsrange` draw each I/O's size, and `bs` is then their smallest.
+
+    `size` is the span from `offset` that is used, None for all that the target has.  Every
+    further job's span begins `offset_increment` bytes after the one before; all are of one
+    size, so that None is what the last job has.
+
+    With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` passes of
     `size` bytes, or what `io_size` says instead (see `total_bytes`), or after `runtime`,
-    where 0 sets no limit; what the ramp does is not counted.
-    `rwmixread` counts for `rw` and `randrw` only.  With `norandommap` random offsets are
-    drawn independently of each other; without, a job takes every block of its range once
-    before it takes one again.  There is no map for several block sizes, nor for a
-    `random_distribution` other than `random`: `norandommap` is then always set.  `bssplit`
-    and `bsrange` draw each I/O's size, and `bs` is then their smallest.  `randseed` None takes a fresh
-    seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
-    once as are free.  Raises `InvalidWorkload`.
+    where 0 sets no limit.  What the ramp does is not counted.
+
+    With `norandommap` random offsets are drawn independently of each other; without, a job
+    takes every block of its span once before it takes one again.  There is no map for
+    several block sizes, nor for a `random_distribution` other than `random`: `norandommap`
+    is then always set.  `rwmixread` counts for `rw` and `randrw` only.  `randseed` None takes
+    a fresh seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os
+    at once as are free.  Raises `InvalidWorkload`.
     """
 
     rw: str

@@ -51,6 +51,7 @@ cdef int64_t WAIT_NS = 50000000          # a stop request is seen at least this 
 cdef int64_t CANCEL_NS = 5000000000      # how long a cancelled I/O may still take
 cdef uint64_t STAMP_EVERY = 4096         # deduplicating drives look at blocks of 4 KiB or more
 cdef uint64_t CANCEL_TAG = <uint64_t>-1
+cdef uint64_t DATA_STREAM = 0xA5A5A5A5A5A5A5A5   # keeps write data apart from the offsets
 
 
 # Histogram -----------------------------------------------------------------------------------
@@ -589,7 +590,7 @@ cdef class Job:
         choose_next(loop, read_pct, is_random, norandommap)
         choose_sizes(self, is_random)
         choose_end(loop, total_bytes)
-        allocate_slots(loop, ~seed)
+        allocate_slots(loop, seed ^ DATA_STREAM)
 
     def __dealloc__(self):
         cdef Loop *loop = &self._loop

@@ -8,6 +8,7 @@ end of the ramp; what was measured is `live - ramp`.  `control` is written by th
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from anvil_engine._clock cimport tick_clock
+from anvil_engine._offsets cimport distribution, random_map
 from anvil_engine._uring cimport uring
 
 cdef enum:
@@ -37,6 +38,7 @@ cdef enum:
     ENDED_AT_C
     FIRST_ERRNO_C
     FIRST_ERROR_OFFSET_C
+    FIRST_ERROR_LENGTH_C
     LIVE_SIZE_C = 2 * (16 + 160 + 36 * 64) + 16
 
 cdef enum:
@@ -51,12 +53,17 @@ cdef struct Loop:
     unsigned batch_submit
     unsigned batch_complete
     bint continue_on_error
-    uint64_t bs
+    uint64_t bs               # the smallest when they vary
+    uint64_t slot_bytes       # the largest
+    uint64_t unit             # of what next_io returns: bs, or 1 when they vary
     uint64_t blocks
     uint64_t base_offset
     uint64_t read_below       # a random number below this means read
     uint64_t only             # direction when it does not mix
+    bint mixed
     uint64_t (*next_io)(Loop *loop) noexcept nogil
+    uint64_t (*uncounted_io)(Loop *loop) noexcept nogil   # what a counted run decides by
+    uint64_t total_bytes      # that the measured part issues before it ends; 0: no such end
     tick_clock clock
     int64_t runtime_ns
     int64_t ramp_ns
@@ -66,7 +73,12 @@ cdef struct Loop:
     uint64_t random_state[4]
     uint64_t fill_state[4]    # for the buffers: the offsets do not depend on their size
     uint64_t cursor[2]
+    random_map map
+    distribution places
+    uint64_t n_sizes          # of bssplit; 0: any multiple of bs up to slot_bytes
+    const uint64_t *sizes     # rows of bound and bytes; borrowed from the job
     uint64_t sequence
+    uint64_t remaining        # of total_bytes
     uint64_t epoch            # the watcher's interval as this job last saw it
     uint64_t ramp_end         # ticks, as is the next
     uint64_t deadline
@@ -75,10 +87,11 @@ cdef struct Loop:
     int failure               # -errno of the ring itself
     # Slots: one per I/O in flight.
     char *pool                # owned: mapped and unmapped by Job; NULL for the null engine
-    uint64_t stamped_bytes    # how much of a buffer is stamped before a write
+
     size_t pool_bytes
-    uint64_t *stamps          # ticks; owned, as are the next four; all of iodepth elements
+    uint64_t *stamps          # ticks; owned, as are the next five; all of iodepth elements
     uint64_t *offsets
+    unsigned *lengths         # written once when all I/Os are of one size
     uint8_t *directions
     unsigned *free_slots
     unsigned *pending         # slots whose SQEs the kernel has not taken yet, in order
@@ -101,5 +114,7 @@ cdef class Job:
     cdef uint64_t[::1] _live  # keep the memory of _loop.live … _loop.control alive
     cdef uint64_t[::1] _ramp
     cdef const uint64_t[::1] _control
+    cdef const uint64_t[:, ::1] _zones
+    cdef const uint64_t[:, ::1] _sizes
     cdef readonly dict notes
     cdef int _engine

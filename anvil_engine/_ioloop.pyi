@@ -24,6 +24,7 @@ MEASURED_FROM: Final[int]
 ENDED_AT: Final[int]
 FIRST_ERRNO: Final[int]
 FIRST_ERROR_OFFSET: Final[int]
+FIRST_ERROR_LENGTH: Final[int]
 STOP: Final[int]
 EPOCH: Final[int]
 EPOCHS: Final[int]
@@ -39,6 +40,8 @@ class Job:
     @property
     def hung(self) -> bool: ...
     @property
+    def finished(self) -> bool: ...
+    @property
     def iodepth(self) -> int: ...
     def __new__(
         cls,
@@ -46,6 +49,8 @@ class Job:
         engine: str,
         fd: int,
         bs: int,
+        largest_bs: int,
+        sizes: npt.NDArray[np.uint64] | None,
         blocks: int,
         offset: int,
         iodepth: int,
@@ -53,6 +58,12 @@ class Job:
         batch_complete: int,
         read_pct: int,
         is_random: bool,
+        norandommap: bool,
+        distribution: str,
+        shape: float,
+        centre: float,
+        zones: npt.NDArray[np.uint64] | None,
+        total_bytes: int,
         runtime_ns: int,
         ramp_ns: int,
         drain_ns: int,
@@ -64,6 +75,7 @@ class Job:
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],
     ) -> Job: ...
+    def preview(self, ios: npt.NDArray[np.uint64]) -> int: ...
     def open(self) -> None: ...
     def register(self) -> None: ...
     def run(self) -> None: ...

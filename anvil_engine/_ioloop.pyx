@@ -26,6 +26,7 @@ from posix.time cimport (
 from posix.unistd cimport pread, pwrite
 
 from anvil_engine._clock cimport *
+from anvil_engine._offsets cimport *
 from anvil_engine._uring cimport *
 
 READ, WRITE = 0, 1
@@ -36,6 +37,7 @@ LAT_MIN, LAT_MAX, EPOCH_MAX, ERRORS, COUNTS = LAT_MIN_C, LAT_MAX_C, EPOCH_MAX_C,
 DIRECTION_SIZE, LIVE_SIZE, CONTROL_SIZE = DIRECTION_SIZE_C, LIVE_SIZE_C, CONTROL_SIZE_C
 MEASURED_FROM, ENDED_AT = MEASURED_FROM_C, ENDED_AT_C
 FIRST_ERRNO, FIRST_ERROR_OFFSET = FIRST_ERRNO_C, FIRST_ERROR_OFFSET_C
+FIRST_ERROR_LENGTH = FIRST_ERROR_LENGTH_C
 STOP, EPOCH, EPOCHS = STOP_C, EPOCH_C, N_EPOCHS
 
 cdef enum:
@@ -49,6 +51,7 @@ cdef int64_t WAIT_NS = 50000000          # a stop request is seen at least this 
 cdef int64_t CANCEL_NS = 5000000000      # how long a cancelled I/O may still take
 cdef uint64_t STAMP_EVERY = 4096         # deduplicating drives look at blocks of 4 KiB or more
 cdef uint64_t CANCEL_TAG = <uint64_t>-1
+cdef uint64_t DATA_STREAM = 0xA5A5A5A5A5A5A5A5   # keeps write data apart from the offsets
 
 
 # Histogram -----------------------------------------------------------------------------------
@@ -68,11 +71,13 @@ def bucket_index(uint64_t value_ns):
     return bucket_of(value_ns)
 
 
-cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t epoch) noexcept nogil:
+cdef inline void record(
+    Loop *loop, unsigned direction, uint64_t length, uint64_t ns, uint64_t epoch
+) noexcept nogil:
     cdef uint64_t *block = loop.live + direction * <uint64_t>DIRECTION_SIZE_C
     block[COUNTS_C + bucket_of(ns)] += 1
     block[IOS_C] += 1
-    block[BYTES_C] += loop.bs
+    block[BYTES_C] += length
     block[LAT_SUM_C] += ns
     block[CLAMPED_C] += ns >= (<uint64_t>1 << (N_GROUPS + SUB_BITS - 1))
     if ns < block[LAT_MIN_C]:
@@ -91,36 +96,9 @@ cdef void record_error(Loop *loop, unsigned slot, int res) noexcept nogil:
     if loop.live[FIRST_ERROR_OFFSET_C] == <uint64_t>-1:
         loop.live[FIRST_ERRNO_C] = number
         loop.live[FIRST_ERROR_OFFSET_C] = loop.offsets[slot]
+        loop.live[FIRST_ERROR_LENGTH_C] = loop.lengths[slot]
     if not loop.continue_on_error:
         loop.stopping = True
-
-
-# Random numbers: xoshiro256++ by Blackman and Vigna, seeded by splitmix64 ---------------------
-
-cdef inline uint64_t rotate(uint64_t value, unsigned by) noexcept nogil:
-    return (value << by) | (value >> (64 - by))
-
-
-cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
-    cdef uint64_t result = rotate(state[0] + state[3], 23) + state[0]
-    cdef uint64_t shifted = state[1] << 17
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = rotate(state[3], 45)
-    return result
-
-
-cdef void seed_random(uint64_t *state, uint64_t seed) noexcept nogil:
-    cdef int i
-    cdef uint64_t mixed
-    for i in range(4):
-        seed += <uint64_t>0x9E3779B97F4A7C15
-        mixed = (seed ^ (seed >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-        mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
-        state[i] = mixed ^ (mixed >> 31)
 
 
 # What to do next: (block << 1) | direction ---------------------------------------------------
@@ -133,6 +111,10 @@ cdef inline uint64_t next_block(Loop *loop, uint64_t direction) noexcept nogil:
 
 cdef inline uint64_t random_block(Loop *loop) noexcept nogil:
     return multiply_high(next_random(loop.random_state), loop.blocks)
+
+
+cdef inline uint64_t mapped_block(Loop *loop) noexcept nogil:
+    return map_next(&loop.map, loop.random_state)
 
 
 cdef inline uint64_t random_direction(Loop *loop) noexcept nogil:
@@ -157,13 +139,90 @@ cdef uint64_t next_uniform_mixed(Loop *loop) noexcept nogil:
     return (random_block(loop) << 1) | direction
 
 
+cdef uint64_t next_mapped(Loop *loop) noexcept nogil:
+    return (mapped_block(loop) << 1) | loop.only
+
+
+cdef uint64_t next_mapped_mixed(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop)
+    return (mapped_block(loop) << 1) | direction
+
+
+cdef uint64_t next_placed(Loop *loop) noexcept nogil:
+    return (loop.places.next(&loop.places, loop.random_state) << 1) | loop.only
+
+
+cdef uint64_t next_placed_mixed(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop)
+    return (loop.places.next(&loop.places, loop.random_state) << 1) | direction
+
+
+cdef inline unsigned next_slot(const Loop *loop) noexcept nogil:
+    """The slot that the I/O being decided will get."""
+    return loop.free_slots[loop.n_free - 1]
+
+
+cdef inline uint64_t random_length(Loop *loop) noexcept nogil:
+    cdef uint64_t chosen = next_random(loop.random_state)
+    cdef const uint64_t *size = loop.sizes
+    cdef uint64_t i
+    if loop.n_sizes == 0:
+        return loop.bs * (1 + multiply_high(chosen, loop.slot_bytes // loop.bs))
+    for i in range(loop.n_sizes - 1):
+        if chosen < size[0]:
+            break
+        size += 2
+    return size[1]
+
+
+cdef inline uint64_t choose_length(Loop *loop, uint64_t position) noexcept nogil:
+    """A random length that fits at `position`, in bytes, for the I/O being decided."""
+    cdef uint64_t left = loop.blocks * loop.bs - position
+    cdef uint64_t length = random_length(loop)
+    while length > left:
+        length = random_length(loop)
+    loop.lengths[next_slot(loop)] = <unsigned>length
+    return length
+
+
+cdef uint64_t next_varied(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop) if loop.mixed else loop.only
+    cdef uint64_t position = loop.places.next(&loop.places, loop.random_state) * loop.bs
+    choose_length(loop, position)
+    return (position << 1) | direction
+
+
+cdef uint64_t next_varied_sequential(Loop *loop) noexcept nogil:
+    cdef uint64_t direction = random_direction(loop) if loop.mixed else loop.only
+    cdef uint64_t position = loop.cursor[direction]
+    cdef uint64_t past = position + choose_length(loop, position)
+    loop.cursor[direction] = past if past + loop.bs <= loop.blocks * loop.bs else 0
+    return (position << 1) | direction
+
+
+cdef uint64_t next_counted(Loop *loop) noexcept nogil:
+    """An I/O of a run that ends with its bytes: after the last one there is no free slot."""
+    cdef uint64_t choice = loop.uncounted_io(loop)
+    cdef unsigned slot = next_slot(loop)
+    if loop.lengths[slot] < loop.remaining:
+        loop.remaining -= loop.lengths[slot]
+    else:
+        loop.remaining = 0
+        loop.stopping = True
+        loop.free_slots[0] = slot
+        loop.n_free = 1
+    return choice
+
+
 # Slots ---------------------------------------------------------------------------------------
 
 cdef inline void stamp_data(Loop *loop, unsigned slot) noexcept nogil:
     """Make every 4 KiB about to be written unlike any other: its offset, then a sequence."""
-    cdef char *data = loop.pool + slot * loop.bs
+    cdef char *data = loop.pool + slot * loop.slot_bytes
     cdef uint64_t position = 0
-    while position + 16 <= loop.stamped_bytes:
+    if loop.pool == NULL:
+        return  # the null engine moves no data
+    while position + 16 <= loop.lengths[slot]:
         (<uint64_t *>(data + position))[0] = loop.offsets[slot] + position
         (<uint64_t *>(data + position))[1] = loop.sequence
         loop.sequence += 1
@@ -177,25 +236,33 @@ cdef inline unsigned take_slot(Loop *loop) noexcept nogil:
     loop.n_free -= 1
     slot = loop.free_slots[loop.n_free]
     loop.directions[slot] = <uint8_t>(choice & 1)
-    loop.offsets[slot] = loop.base_offset + (choice >> 1) * loop.bs
+    loop.offsets[slot] = loop.base_offset + (choice >> 1) * loop.unit
     loop.in_flight += 1
     if choice & 1:
         stamp_data(loop, slot)
     return slot
 
 
-cdef inline void release_slot(
-    Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
-) noexcept nogil:
-    if res == <int>loop.bs:
-        record(
-            loop, loop.directions[slot], clock_to_ns(&loop.clock, now - loop.stamps[slot]), epoch
-        )
-    else:
-        record_error(loop, slot, res)
+cdef inline void give_back(Loop *loop, unsigned slot) noexcept nogil:
     loop.free_slots[loop.n_free] = slot
     loop.n_free += 1
     loop.in_flight -= 1
+
+
+cdef inline void release_slot(
+    Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
+) noexcept nogil:
+    if res == <int>loop.lengths[slot]:
+        record(
+            loop,
+            loop.directions[slot],
+            loop.lengths[slot],
+            clock_to_ns(&loop.clock, now - loop.stamps[slot]),
+            epoch,
+        )
+    else:
+        record_error(loop, slot, res)
+    give_back(loop, slot)
 
 
 cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
@@ -210,12 +277,14 @@ cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
 
 cdef void begin_measuring(Loop *loop, uint64_t now) noexcept nogil:
     loop.deadline = now + clock_from_ns(&loop.clock, <uint64_t>loop.runtime_ns)
+    loop.remaining = loop.total_bytes
     store_shared(loop.live + MEASURED_FROM_C, <uint64_t>clock_ns())
 
 
 cdef void begin(Loop *loop) noexcept nogil:
     cdef uint64_t now = clock_ticks(&loop.clock)
     loop.ramp_end = now + clock_from_ns(&loop.clock, <uint64_t>loop.ramp_ns)
+    loop.remaining = <uint64_t>-1  # the ramp has no end but its time
     if loop.ramp_ns == 0:
         begin_measuring(loop, now)
 
@@ -249,8 +318,8 @@ cdef inline void fill_sqe(Loop *loop, unsigned slot) noexcept nogil:
     sqe.ioprio = 0
     sqe.fd = loop.sqe_fd
     sqe.off = loop.offsets[slot]
-    sqe.addr = <uint64_t>(loop.pool + slot * loop.bs)
-    sqe.len = <unsigned>loop.bs
+    sqe.addr = <uint64_t>(loop.pool + slot * loop.slot_bytes)
+    sqe.len = loop.lengths[slot]
     sqe.op_flags = 0
     sqe.user_data = slot
     sqe.buf_index = 0
@@ -375,12 +444,12 @@ cdef int run_sync(Loop *loop) noexcept nogil:
     begin(loop)
     while not loop.stopping:
         slot = take_slot(loop)
-        data = loop.pool + slot * loop.bs
+        data = loop.pool + slot * loop.slot_bytes
         loop.stamps[slot] = clock_ticks(&loop.clock)
         if loop.directions[slot]:
-            moved = pwrite(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
+            moved = pwrite(loop.fd, data, loop.lengths[slot], <int64_t>loop.offsets[slot])
         else:
-            moved = pread(loop.fd, data, loop.bs, <int64_t>loop.offsets[slot])
+            moved = pread(loop.fd, data, loop.lengths[slot], <int64_t>loop.offsets[slot])
         now = clock_ticks(&loop.clock)
         release_slot(loop, slot, <int>moved if moved >= 0 else -errno, now, current_epoch(loop))
         look_at_clock(loop, now)
@@ -408,7 +477,13 @@ cdef int run_null(Loop *loop) noexcept nogil:
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL)  # early wake-ups do no harm
         now = clock_ticks(&loop.clock)
         for i in range(loop.n_pending):
-            release_slot(loop, loop.pending[i], <int>loop.bs, now, current_epoch(loop))
+            release_slot(
+                loop,
+                loop.pending[i],
+                <int>loop.lengths[loop.pending[i]],
+                now,
+                current_epoch(loop),
+            )
         look_at_clock(loop, now)
     return 0
 
@@ -467,6 +542,8 @@ cdef class Job:
         str engine not None,
         int fd,
         uint64_t bs,
+        uint64_t largest_bs,
+        const uint64_t[:, ::1] sizes,
         uint64_t blocks,
         uint64_t offset,
         unsigned iodepth,
@@ -474,6 +551,12 @@ cdef class Job:
         unsigned batch_complete,
         unsigned read_pct,
         bint is_random,
+        bint norandommap,
+        str distribution not None,
+        double shape,
+        double centre,
+        const uint64_t[:, ::1] zones,
+        uint64_t total_bytes,
         int64_t runtime_ns,
         int64_t ramp_ns,
         int64_t drain_ns,
@@ -499,6 +582,7 @@ cdef class Job:
         loop.ring.fd = -1
         loop.fd = fd
         loop.bs, loop.blocks, loop.base_offset = bs, blocks, offset
+        loop.slot_bytes = largest_bs // bs * bs if sizes is None else largest_bs
         loop.iodepth = 1 if self._engine == SYNC else iodepth
         loop.batch_submit = min(batch_submit, loop.iodepth)
         loop.batch_complete = min(batch_complete, loop.iodepth)
@@ -511,8 +595,12 @@ cdef class Job:
             live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
-        seed_random(loop.fill_state, ~seed)
-        choose_next(loop, read_pct, is_random)
+        seed_random(loop.fill_state, seed ^ DATA_STREAM)
+        self._zones, self._sizes = zones, sizes
+        choose_places(self, distribution, shape, centre)
+        choose_next(loop, read_pct, is_random, norandommap)
+        choose_sizes(self, is_random)
+        choose_end(loop, total_bytes)
         allocate_slots(loop)
         if self._engine != NULL_DEVICE:
             allocate_pool(loop)
@@ -525,6 +613,7 @@ cdef class Job:
             munmap(loop.pool, loop.pool_bytes)
         free(loop.stamps)
         free(loop.offsets)
+        free(loop.lengths)
         free(loop.directions)
         free(loop.free_slots)
         free(loop.pending)
@@ -535,9 +624,34 @@ cdef class Job:
         return bool(self._loop.hung)
 
     @property
+    def finished(self):
+        """Whether all of `total_bytes` was issued."""
+        return self._loop.total_bytes > 0 and self._loop.remaining == 0
+
+    @property
     def iodepth(self):
         """The depth in effect: 1 for the sync engine."""
         return self._loop.iodepth
+
+    def preview(self, uint64_t[:, ::1] ios not None):
+        """Decide the next I/Os as `run` does, but issue none: they are used up.
+
+        Fills the rows of `ios` with offset, bytes and direction.  Returns how many there are.
+        """
+        cdef Loop *loop = &self._loop
+        cdef Py_ssize_t row
+        cdef unsigned slot
+        if ios.shape[1] != 3:
+            raise ValueError("a row is offset, bytes and direction")
+        for row in range(ios.shape[0]):
+            slot = take_slot(loop)
+            ios[row, 0] = loop.offsets[slot]
+            ios[row, 1] = loop.lengths[slot]
+            ios[row, 2] = loop.directions[slot]
+            give_back(loop, slot)
+            if loop.stopping:
+                return row + 1
+        return ios.shape[0]
 
     def open(self):
         """Fill the buffers and open the ring.  Raises `OSError` when the kernel refuses.
@@ -584,28 +698,62 @@ cdef class Job:
             raise OSError(-result, os.strerror(-result))
 
 
-cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
+cdef int choose_places(Job job, str kind, double shape, double centre) except -1:
+    """How blocks are drawn where neither a map nor a sequence says; see distribution.py."""
+    cdef Loop *loop = &job._loop
+    cdef bint scattered = centre < 0
+    distribution_init(&loop.places, loop.blocks, shape, centre)
+    loop.places.next = next_uniform_block
+    if kind == "zipf":
+        zipf_init(&loop.places)
+        loop.places.next = next_zipf if scattered else next_zipf_centred
+    elif kind == "pareto":
+        loop.places.next = next_pareto if scattered else next_pareto_centred
+    elif kind == "normal":
+        loop.places.next = next_normal
+    elif kind == "zoned":
+        if job._zones is None or not job._zones.shape[0] or job._zones.shape[1] != 3:
+            raise ValueError("zones need rows of bound, first block and blocks")
+        loop.places.zones, loop.places.n_zones = &job._zones[0, 0], job._zones.shape[0]
+        loop.places.next = next_zoned
+    elif kind != "random":
+        raise ValueError(f"no distribution is called {kind}")
+    if kind in ("zipf", "pareto") and scattered:
+        map_shuffle(&loop.places.scattered, loop.random_state)
+    return 0
+
+
+cdef void choose_next(
+    Loop *loop, unsigned read_pct, bint is_random, bint norandommap
+) noexcept:
+    cdef bint mixed = 0 < read_pct < 100
     loop.only = 0 if read_pct else 1
-    if 0 < read_pct < 100:
-        loop.read_below = <uint64_t>-1 / 100 * read_pct
-        loop.next_io = next_uniform_mixed if is_random else next_sequential_mixed
+    loop.mixed = mixed
+    loop.read_below = <uint64_t>-1 / 100 * read_pct
+    map_init(&loop.map, loop.blocks)
+    if not is_random:
+        loop.next_io = next_sequential_mixed if mixed else next_sequential
+    elif loop.places.next != next_uniform_block:
+        loop.next_io = next_placed_mixed if mixed else next_placed
+    elif norandommap:
+        loop.next_io = next_uniform_mixed if mixed else next_uniform
     else:
-        loop.next_io = next_uniform if is_random else next_sequential
+        loop.next_io = next_mapped_mixed if mixed else next_mapped
 
 
 cdef int allocate_pool(Loop *loop) except -1:
-    loop.stamped_bytes = loop.bs
-    loop.pool_bytes = <size_t>loop.iodepth * loop.bs
+    loop.pool_bytes = <size_t>loop.iodepth * loop.slot_bytes
     loop.pool = <char *>pool_allocate(loop.pool_bytes)
     if loop.pool == NULL:
-        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
+        raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.slot_bytes} bytes")
     return 0
 
 
 cdef void fill_pool(Loop *loop) noexcept nogil:
     """Random data, so that writes are incompressible; ends early when a stop is asked for.
 
-    The job's own thread does it: the memory is then near its CPU.
+    The numbers are not the offsets': those must not depend on how much data there is.  The
+    job's own thread does it: the memory is then near its CPU.
     """
     cdef uint64_t i
     # The mapping is a whole number of pages, so the last word fits.
@@ -615,15 +763,38 @@ cdef void fill_pool(Loop *loop) noexcept nogil:
         (<uint64_t *>loop.pool)[i] = next_random(loop.fill_state)
 
 
+cdef int choose_sizes(Job job, bint is_random) except -1:
+    """One size for all I/Os, or a size drawn for each; see blocksizes.py."""
+    cdef Loop *loop = &job._loop
+    loop.unit = loop.bs
+    if job._sizes is not None:
+        if not job._sizes.shape[0] or job._sizes.shape[1] != 2:
+            raise ValueError("sizes need rows of bound and bytes")
+        loop.sizes, loop.n_sizes = &job._sizes[0, 0], job._sizes.shape[0]
+    if loop.slot_bytes > loop.bs:
+        loop.unit = 1
+        loop.next_io = next_varied if is_random else next_varied_sequential
+    return 0
+
+
+cdef void choose_end(Loop *loop, uint64_t total_bytes) noexcept:
+    loop.total_bytes = loop.remaining = total_bytes
+    if total_bytes:
+        loop.uncounted_io = loop.next_io
+        loop.next_io = next_counted
+
+
 cdef int allocate_slots(Loop *loop) except -1:
     cdef unsigned slot
     loop.stamps = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     loop.offsets = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
+    loop.lengths = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
     loop.free_slots = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.pending = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     for slot in range(loop.iodepth):
         loop.free_slots[slot] = loop.iodepth - 1 - slot
+        loop.lengths[slot] = <unsigned>loop.bs
     loop.n_free = loop.iodepth
     return 0
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anvil_engine.cli_measure import Record
 
 FILE_BLOCK_BYTES = 4096
+DEFAULT_RUNTIME_S = 10.0
 
 
 @click.command(short_help="Measure one workload, given in fio's words.")
@@ -34,6 +35,17 @@ FILE_BLOCK_BYTES = 4096
     "--bs", "--blocksize", type=Size(), default="4k", show_default=True, help="Bytes of one I/O."
 )
 @click.option(
+    "--bssplit",
+    metavar="SIZE/PERCENT:…",
+    help="Several sizes, each with its percent of the I/Os: 4k/70:64k/30.  No map is kept.",
+)
+@click.option(
+    "--bsrange",
+    "--blocksize-range",
+    metavar="SIZE-SIZE",
+    help="Every multiple of the smaller size up to the larger.  No map is kept.",
+)
+@click.option(
     "--iodepth", type=int, default=1, show_default=True, help="I/Os that each job keeps in flight."
 )
 @click.option(
@@ -46,9 +58,9 @@ FILE_BLOCK_BYTES = 4096
 @click.option(
     "--runtime",
     type=Time(),
-    default="10",
-    show_default=True,
-    help="Measured time, in seconds or like 500ms, 2m.",
+    help="Measured time, in seconds or like 500ms, 2m.  As in fio, the run ends before that when "
+    "its bytes are done, unless it is --time-based.  Without --runtime, --io-size and --loops it "
+    "lasts 10 seconds, time based.",
 )
 @click.option(
     "--ramp-time",
@@ -64,7 +76,24 @@ FILE_BLOCK_BYTES = 4096
     "exist is created as a file of this size.",
 )
 @click.option(
+    "--io-size",
+    type=Size(),
+    help="Bytes that each job moves before it ends; as many as --size by default.",
+)
+@click.option(
+    "--loops",
+    type=int,
+    help="Times that each job does its --size (or --io-size, where that is less) before it ends.",
+)
+@click.option(
     "--offset", type=Size(), default="0", show_default=True, help="Where that span begins."
+)
+@click.option(
+    "--offset-increment",
+    type=Size(),
+    default="0",
+    show_default=True,
+    help="How much later each further job's span begins.",
 )
 @click.option(
     "--rwmixread",
@@ -72,6 +101,15 @@ FILE_BLOCK_BYTES = 4096
     default=50,
     show_default=True,
     help="Percent of I/Os that read, for rw and randrw.",
+)
+@click.option(
+    "--random-distribution",
+    default="random",
+    show_default=True,
+    metavar="KIND",
+    help="How often which block is used: random (all alike), zipf:THETA, pareto:H, "
+    "normal:DEVIATION, each with an optional :CENTRE, or zoned:IOS/SIZE:… in percent.  "
+    "Only random has a map.",
 )
 @click.option(
     "--randseed",
@@ -99,9 +137,18 @@ FILE_BLOCK_BYTES = 4096
     help="I/Os that are waited for together.",
 )
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
-@click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
+@click.option(
+    "--time-based",
+    is_flag=True,
+    help="Last for --runtime, and repeat the size as often as it takes.",
+)
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
-@click.option("--norandommap", is_flag=True, help="Accepted as fio's; always in effect.")
+@click.option(
+    "--norandommap",
+    is_flag=True,
+    help="Draw random offsets independently.  Without it, as in fio, every block is used once "
+    "before any is used again; that costs no memory.",
+)
 @engine_option
 @click.option(
     "--output-format",
@@ -122,8 +169,8 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
     """Measure one workload on TARGET and print a result like fio's.
 
     Options have fio's spelling and meaning, with hyphens or underscores; sizes and times have
-    fio's units (4k, 1g, 500ms, 2m).  Two differences: direct=1 is the default, and a run lasts
-    --runtime seconds whatever the size.
+    fio's units (4k, 1g, 500ms, 2m).  Three differences: direct=1 is the default; a run for which
+    nothing says when it ends lasts 10 seconds; and bytes are counted after the ramp.
 
     \b
       anvil bench --rw randread --bs 4k --iodepth 32 --runtime 10 /dev/nvme0n1
@@ -136,7 +183,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 
     profile = _profile(options)
     if options["engine"] != "null":
-        _lay_out(target, options["size"], options["offset"])
+        _lay_out(target, profile.phases[0].workload)
     with cli_progress.shown() as show:
         record = cli_measure.measure(
             profile,
@@ -154,24 +201,38 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
 
 def _profile(options: dict[str, Any]) -> Profile:
     fields = (
-        "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
-        "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
+        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size", "offset", "offset_increment", "rwmixread",
+        "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
+        "continue_on_error",
     )  # fmt: skip
     workload = Workload(
-        direct=options["direct"] == "1", **{name: options[name] for name in fields}
+        direct=options["direct"] == "1",
+        loops=1 if options["loops"] is None else options["loops"],
+        **_end(options),
+        **{name: options[name] for name in fields},
     )
     name = options["name"]
     return Profile(name, name, "one workload, from the shell", (Phase(name, workload),))
 
 
-def _lay_out(target: Path, size: int | None, offset: int) -> None:
+def _end(options: dict[str, Any]) -> dict[str, Any]:
+    """When the run is over: fio's rule, and a default for a run that nothing would end soon."""
+    time_based, runtime = options["time_based"], options["runtime"]
+    if runtime is not None:
+        return {"runtime": runtime, "time_based": time_based}
+    if time_based or (options["io_size"] is None and options["loops"] is None):
+        return {"runtime": DEFAULT_RUNTIME_S, "time_based": True}
+    return {"runtime": 0.0, "time_based": False}
+
+
+def _lay_out(target: Path, workload: Workload) -> None:
     """Create a missing target as fio does, when its size is known."""
-    if size is None or target.exists() or _is_device_path(target):
+    if workload.size is None or target.exists() or _is_device_path(target):
         return
     from anvil_engine import cli_progress
     from anvil_engine.target import create_file_target
 
-    whole = -(-(offset + size) // FILE_BLOCK_BYTES) * FILE_BLOCK_BYTES
+    whole = -(-(workload.last_offset + workload.size) // FILE_BLOCK_BYTES) * FILE_BLOCK_BYTES
     with cli_progress.shown_bytes(f"laying out {target}", whole) as show:
         create_file_target(target, whole, show)
 

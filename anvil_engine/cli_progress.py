@@ -92,7 +92,7 @@ class _LiveLines:
                 order = f"{event.phase_order + 1}/{self._count} " if self._count > 1 else ""
                 self._task = self._bars.add_task(
                     f"{order}{event.phase_name}",
-                    total=event.expected_runtime_s,
+                    total=event.expected_runtime_s or None,  # its bytes end it, not its time
                     numbers="starting",
                 )
             case PhaseSample():

@@ -49,7 +49,7 @@ def run_table(record: Record) -> Table:
 
 def _rows(phase: PhaseRecord) -> Iterator[list[str]]:
     name, workload, result = phase.phase.name, phase.phase.workload, phase.result
-    start = [name, workload.rw, format_size(workload.bs), _depth(workload)]
+    start = [name, workload.rw, workload.sizes_text, _depth(workload)]
     if result is None:
         yield [*start, "failed" if phase.error else "not measured"]
         return
@@ -95,7 +95,7 @@ def phase_table(profile: Profile) -> Table:
         table.add_row(
             phase.name,
             f"{workload.rw}{mix}",
-            format_size(workload.bs),
+            workload.sizes_text,
             _depth(workload),
             format_size(workload.size) if workload.size else "all",
             format_duration(phase.duration),

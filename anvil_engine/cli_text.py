@@ -58,7 +58,7 @@ def _lines(record: Record, phase: PhaseRecord, at: datetime) -> Iterator[str]:
 def _job_line(workload: Workload, engine: str) -> str:
     words = {
         "rw": workload.rw,
-        "bs": f"{workload.bs}B",
+        "bs": workload.bssplit or workload.bsrange or f"{workload.bs}B",
         "ioengine": engine,
         "iodepth": workload.iodepth,
         "numjobs": workload.numjobs,

@@ -31,7 +31,7 @@ def ring_refused(error: OSError) -> RingUnavailable:
 
 def require_memory(workload: Workload, engine: str) -> None:
     """Refuse buffers that do not fit, before the kernel looks for a process to kill."""
-    needed = workload.numjobs * workload.iodepth * workload.bs
+    needed = workload.numjobs * workload.iodepth * workload.largest_bs
     available = procfs.memory_available_bytes(Path("/"))
     if engine != "null" and available is not None and needed > available:
         raise EngineError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anvil_engine.units import format_size
-from anvil_engine.workload import Phase
+from anvil_engine.workload import Phase, Workload
 
 
 def job_text(phase: Phase, filename: str) -> str:
@@ -18,21 +18,32 @@ def _options(phase: Phase, filename: str) -> list[str]:
         "ioengine=io_uring",
         f"direct={workload.direct:d}",
         f"rw={workload.rw}",
-        f"bs={format_size(workload.bs)}",
+        _sizes(workload),
         f"iodepth={workload.iodepth}",
         f"numjobs={workload.numjobs}",
         f"offset={workload.offset}",
-        f"runtime={workload.runtime:g}",
-        "time_based=1",
-        "norandommap=1",
         "refill_buffers=1",
         "group_reporting=1",
         "lat_percentiles=1",
     ]
+    if workload.offset_increment:
+        options.append(f"offset_increment={workload.offset_increment}")
+    if workload.runtime:
+        options.append(f"runtime={workload.runtime:g}")
+    if workload.time_based:
+        options.append("time_based=1")
+    if workload.io_size is not None:
+        options.append(f"io_size={workload.io_size}")
+    if workload.loops > 1:
+        options.append(f"loops={workload.loops}")
     if workload.size is not None:
         options.append(f"size={workload.size}")
     if workload.reads and workload.writes:
         options.append(f"rwmixread={workload.rwmixread}")
+    if workload.is_random and workload.norandommap:
+        options.append("norandommap=1")
+    if workload.is_random and workload.random_distribution != "random":
+        options.append(f"random_distribution={workload.random_distribution}")
     if workload.ramp_time:
         options.append(f"ramp_time={workload.ramp_time:g}")
     if workload.randseed is not None:
@@ -42,3 +53,11 @@ def _options(phase: Phase, filename: str) -> list[str]:
     if workload.iodepth_batch_complete_min > 1:
         options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
     return options
+
+
+def _sizes(workload: Workload) -> str:
+    if workload.bssplit is not None:
+        return f"bssplit={workload.bssplit}"
+    if workload.bsrange is not None:
+        return f"bsrange={workload.bsrange}"
+    return f"bs={format_size(workload.bs)}"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, failures, summary, tsc
+from anvil_engine import _ioloop, failures, offsets, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError
 from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
 from anvil_engine.workload import Workload
@@ -32,6 +32,7 @@ A whole queue at once costs the least CPU but reaches an asynchronous device lat
 disk at depth 32 the median latency rose by a third against one at a time, by a tenth with
 eight; on targets that complete inline eight keep most of the rate.
 """
+FOREVER_S = 1e8
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
 NO_ERROR = (1 << 64) - 1
@@ -41,9 +42,13 @@ Counters = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Interval:
-    """What happened between two looks; None for a direction without I/O."""
+    """What happened between two looks; None for a direction without I/O.
+
+    `eta_s` is how long the measurement will go on, as far as can be told.
+    """
 
     elapsed_s: float
+    eta_s: float
     read: DirectionSample | None
     write: DirectionSample | None
 
@@ -107,26 +112,19 @@ class Measurement:
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload
-        assert workload.size is not None
         live, ramp = (np.zeros(_ioloop.LIVE_SIZE, np.uint64) for _ in range(2))
         job = _ioloop.Job(
             engine=self.engine,
             fd=fd,
-            bs=workload.bs,
-            blocks=workload.size // workload.bs,
-            offset=workload.offset,
+            **offsets.job_options(workload, index, self.randseed),
             iodepth=workload.iodepth,
             batch_submit=workload.iodepth_batch_submit or DEFAULT_BATCH,
             batch_complete=workload.iodepth_batch_complete_min,
-            read_pct=workload.read_pct,
-            is_random=workload.is_random,
-            runtime_ns=round(workload.runtime * 1e9),
+            runtime_ns=round((workload.runtime or FOREVER_S) * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),
             drain_ns=round(DRAIN_S * 1e9),
             null_latency_ns=NULL_LATENCY_NS,
             ticks_per_second=self._rate.ticks_per_second if self._rate else 0,
-            # Weyl steps keep the jobs' streams apart whatever the seed.
-            seed=(self.randseed + index * 0x9E3779B97F4A7C15) % (1 << 64),
             continue_on_error=workload.continue_on_error,
             live=live,
             ramp=ramp,
@@ -159,6 +157,14 @@ class Measurement:
                 "raise the limit of processes (ulimit -u)"
             ) from error
 
+    def preview(self, job: int, count: int) -> npt.NDArray[np.uint64]:
+        """The first I/Os that job `job` would issue: rows of offset, bytes and direction.
+
+        At most `count`, fewer when the job would end before.  They are used up.
+        """
+        ios = np.zeros((count, 3), np.uint64)
+        return ios[: self._threads[job].job.preview(ios)]
+
     # Watching -------------------------------------------------------------------------------
 
     def _intervals(self, stop: threading.Event) -> Iterator[Interval]:
@@ -181,7 +187,7 @@ class Measurement:
 
     def _deadlines(self, started: float) -> Iterator[float]:
         """When to look: every second, but the last interval lasts until the jobs are done."""
-        end = started + self.workload.runtime
+        end = started + (self.workload.runtime or FOREVER_S)
         count = 1
         while started + (count + 0.5) * INTERVAL_S < end:
             yield started + count * INTERVAL_S
@@ -255,13 +261,26 @@ class Measurement:
         read, write = (
             summary.direction_sample(
                 _block(change, direction)[_ioloop.COUNTS :],
-                bs=self.workload.bs,
+                io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
                 seconds=max(seconds, 1e-9),
                 slowest_ns=self._slowest(direction),
             )
             for direction in (_ioloop.READ, _ioloop.WRITE)
         )
-        return Interval(elapsed_s=elapsed_s, read=read, write=write)
+        return Interval(elapsed_s=elapsed_s, eta_s=self._eta(elapsed_s), read=read, write=write)
+
+    def _eta(self, elapsed_s: float) -> float:
+        """Until the time or the bytes are over, whichever seems to come first."""
+        by_time = max(0.0, (self.workload.runtime or math.inf) - elapsed_s)
+        total = self.workload.total_bytes
+        if total is None:
+            return by_time
+        done = self._sum("live") - self._sum("ramp")
+        moved = sum(int(_block(done, d)[_ioloop.BYTES]) for d in (_ioloop.READ, _ioloop.WRITE))
+        whole = total * self.workload.numjobs
+        by_bytes = elapsed_s * max(0, whole - moved) / moved if moved else math.inf
+        eta = min(by_time, by_bytes)
+        return eta if math.isfinite(eta) else 0.0
 
     def _slowest(self, direction: int) -> int:
         """The slowest I/O of the interval that has just been closed."""
@@ -279,7 +298,8 @@ class Measurement:
             first = int(thread.live[_ioloop.FIRST_ERROR_OFFSET])
             if first != NO_ERROR and not self.workload.continue_on_error:
                 number = int(thread.live[_ioloop.FIRST_ERRNO])
-                raise failures.device_error(number, first, self.workload.bs)
+                length = int(thread.live[_ioloop.FIRST_ERROR_LENGTH])
+                raise failures.device_error(number, first, length)
 
     def _result(self) -> PhaseResult | None:
         if not all(thread.live[_ioloop.MEASURED_FROM] for thread in self._threads):
@@ -355,6 +375,10 @@ class Measurement:
                 else "a registered buffer holds at most 1 GiB: use a smaller bs or iodepth"
             )
             found.append(f"buffers are not registered ({why}), which costs CPU; {way_out}")
+        if workload.runtime and all(thread.job.finished for thread in self._threads):
+            found.append(
+                "all bytes were done before the runtime was over; --time-based goes on until then"
+            )
         return tuple(found)
 
 

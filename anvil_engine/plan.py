@@ -26,8 +26,8 @@ class Plan:
 def expand(profile: Profile, *, target_size: int, lba_size: int) -> Plan:
     """Fit `profile` to a target of `target_size` bytes with logical blocks of `lba_size` bytes.
 
-    A phase's range is the smaller of its limit and what the target has after its offset,
-    in whole blocks.  A range that was cut is said in `warnings`.  Raises
+    A phase's range is the smaller of its limit and what the target has after its offset (the
+    last job's, where they differ), in whole blocks.  A range that was cut is said in `warnings`.  Raises
     `InvalidWorkload` where a phase cannot run on this target at all.
     """
     fitted = [_fit(phase, target_size, lba_size) for phase in profile]
@@ -42,13 +42,13 @@ def _fit(phase: Phase, target_size: int, lba_size: int) -> tuple[Phase, str | No
     workload = phase.workload
     if workload.direct:
         _check_alignment(phase, lba_size)
-    available = target_size - workload.offset
+    available = target_size - workload.last_offset
     wanted = available if workload.size is None else workload.size
     size = min(wanted, available) // workload.bs * workload.bs
-    if size <= 0:
+    if size < workload.largest_bs:
         raise InvalidWorkload(
-            f"phase {phase.name}: a block of {workload.bs} bytes at offset {workload.offset} does "
-            f"not fit a target of {target_size} bytes; use a smaller bs or offset"
+            f"phase {phase.name}: a block of {workload.largest_bs} bytes at offset "
+            f"{workload.last_offset} does not fit a target of {target_size} bytes; use a smaller bs or offset"
         )
     warning = None
     if available < wanted:
@@ -60,8 +60,10 @@ def _fit(phase: Phase, target_size: int, lba_size: int) -> tuple[Phase, str | No
 
 
 def _check_alignment(phase: Phase, lba_size: int) -> None:
-    for name in ("bs", "offset"):
-        value = getattr(phase.workload, name)
+    workload = phase.workload
+    sizes = [("bssplit", size) for size in workload.split]
+    places = [(name, getattr(workload, name)) for name in ("bs", "offset", "offset_increment")]
+    for name, value in (*places, *sizes):
         if value % lba_size:
             raise InvalidWorkload(
                 f"phase {phase.name}: {name}={value} is not a multiple of the target's logical "

@@ -156,7 +156,7 @@ def _samples(
                 phase_name=phase.name,
                 interval=number,
                 elapsed_s=interval.elapsed_s,
-                eta_s=max(0.0, phase.workload.runtime - interval.elapsed_s),
+                eta_s=interval.eta_s,
                 read=interval.read,
                 write=interval.write,
             )

@@ -10,7 +10,7 @@ from anvil_engine.results import DirectionResult, DirectionSample
 
 
 def direction_sample(
-    counts: Counts, *, bs: int, seconds: float, slowest_ns: int
+    counts: Counts, *, io_bytes: int, seconds: float, slowest_ns: int
 ) -> DirectionSample | None:
     """One direction of an interval of `seconds`; None when nothing completed in it.
 
@@ -29,7 +29,7 @@ def direction_sample(
     return DirectionSample(
         ios=ios,
         iops=ios / seconds,
-        bw_bytes=ios * bs / seconds,
+        bw_bytes=io_bytes / seconds,
         lat_mean_ns=histogram.mean(counts),
         lat_p50_ns=min(p50, slowest),
         lat_p99_ns=min(p99, slowest),

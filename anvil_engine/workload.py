@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
+from anvil_engine import blocksizes, distribution
 from anvil_engine.errors import InvalidWorkload
+from anvil_engine.units import format_size
 
 READS = frozenset({"read", "randread", "rw", "randrw"})
 WRITES = frozenset({"write", "randwrite", "rw", "randrw"})
@@ -36,23 +39,42 @@ def _require(condition: bool, message: str) -> None:
 class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
 
-    `size` is the span from `offset` that is used, None for all that the target has.
-    `rwmixread` counts for `rw` and `randrw` only.  Random offsets are drawn
-    independently of each other (fio's `norandommap`).  `randseed` None takes a fresh
-    seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
-    once as are free, in system calls of at most `native.DEFAULT_BATCH`.  Raises
+    `bssplit` and `bsrange` draw each I/O's size, and `bs` is then their smallest.
+
+    `size` is the span from `offset` that is used, None for all that the target has.  Every
+    further job's span begins `offset_increment` bytes after the one before; all are of one
+    size, so that None is what the last job has.
+
+    With `time_based` a phase lasts `runtime`.  Without, a job ends after `loops` passes of
+    `size` bytes, or what `io_size` says instead (see `total_bytes`), or after `runtime`,
+    where 0 sets no limit.  What the ramp does is not counted.
+
+    With `norandommap` random offsets are drawn independently of each other; without, a job
+    takes every block of its span once before it takes one again.  There is no map for
+    several block sizes, nor for a `random_distribution` other than `random`: `norandommap`
+    is then always set.  `rwmixread` counts for `rw` and `randrw` only.  `randseed` None takes
+    a fresh seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os
+    at once as are free, in system calls of at most `native.DEFAULT_BATCH`.  Raises
     `InvalidWorkload`.
     """
 
     rw: str
     bs: int
+    bssplit: str | None = None
+    bsrange: str | None = None
     iodepth: int = 1
     numjobs: int = 1
     runtime: float = 10.0
+    time_based: bool = True
     ramp_time: float = 0.0
     rwmixread: int = 50
+    norandommap: bool = True
+    random_distribution: str = "random"
     offset: int = 0
+    offset_increment: int = 0
     size: int | None = None
+    io_size: int | None = None
+    loops: int = 1
     randseed: int | None = None
     direct: bool = True
     continue_on_error: bool = False
@@ -62,11 +84,17 @@ class Workload:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
         self._require_types()
+        self._settle_sizes()
+        if distribution.parse(self.random_distribution).kind == "random":
+            object.__setattr__(self, "random_distribution", "random")
+        if self.is_random and (self.random_distribution != "random" or self.bs < self.largest_bs):
+            object.__setattr__(self, "norandommap", True)
         _require(
             self.rw in READS | WRITES,
             f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",
         )
-        _require(0 < self.bs <= MAX_BS, f"bs={self.bs} is not in 1..{MAX_BS}")
+        for size in (self.bs, self.largest_bs):
+            _require(0 < size <= MAX_BS, f"bs={size} is not in 1..{MAX_BS}")
         _require(
             1 <= self.iodepth <= MAX_IODEPTH, f"iodepth={self.iodepth} is not in 1..{MAX_IODEPTH}"
         )
@@ -74,18 +102,27 @@ class Workload:
             1 <= self.numjobs <= MAX_NUMJOBS, f"numjobs={self.numjobs} is not in 1..{MAX_NUMJOBS}"
         )
         _require(
-            0 < self.runtime <= MAX_TIME_S,
-            f"runtime={self.runtime} is not in 0..{MAX_TIME_S} seconds",
+            (self.runtime > 0 or (self.runtime == 0 and not self.time_based))
+            and self.runtime <= MAX_TIME_S,
+            f"runtime={self.runtime} is not in 0..{MAX_TIME_S} seconds (0 only without "
+            "time_based)",
+        )
+        _require(self.loops >= 1, f"loops={self.loops} must be above 0")
+        _require(
+            self.io_size is None or self.io_size >= self.bs,
+            f"io_size={self.io_size} is smaller than one block (bs={self.bs})",
         )
         _require(
             0 <= self.ramp_time <= MAX_TIME_S,
             f"ramp_time={self.ramp_time} is not in 0..{MAX_TIME_S} seconds",
         )
         _require(0 <= self.rwmixread <= 100, f"rwmixread={self.rwmixread} is not in 0..100")
-        _require(self.offset >= 0, f"offset={self.offset} must not be negative")
+        for name in ("offset", "offset_increment"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name}={value} must not be negative")
         _require(
-            self.size is None or self.size >= self.bs,
-            f"size={self.size} is smaller than one block (bs={self.bs})",
+            self.size is None or self.size >= self.largest_bs,
+            f"size={self.size} is smaller than one block (bs={self.largest_bs})",
         )
         _require(
             self.randseed is None or 0 <= self.randseed < 1 << 64,
@@ -106,10 +143,55 @@ class Workload:
             if kind == "float":
                 fits = _is_whole(value) or isinstance(value, float)
             elif kind.startswith("int"):
-                fits = _is_whole(value) or (value is None and kind.endswith("None"))
+                fits = _is_whole(value)
             else:
                 fits = isinstance(value, bool if kind == "bool" else str)
+            fits = fits or (value is None and kind.endswith("None"))
             _require(fits, f"{field.name}={value!r} is not of type {kind}")
+
+    @property
+    def last_offset(self) -> int:
+        """Where the last job's span begins."""
+        return self.offset + (self.numjobs - 1) * self.offset_increment
+
+    @property
+    def total_bytes(self) -> int | None:
+        """What each job does before it ends; None when its time or the target decides.
+
+        As in fio: `loops` passes of `size`, or of `io_size` where that is less, and at least
+        `io_size`.
+        """
+        if self.time_based or self.size is None:
+            return None
+        io_size = self.io_size or self.size
+        return max(self.loops * min(self.size, io_size), io_size)
+
+    def _settle_sizes(self) -> None:
+        _require(
+            self.bssplit is None or self.bsrange is None,
+            f"bssplit={self.bssplit} and bsrange={self.bsrange} exclude each other",
+        )
+        if self.bssplit is not None:
+            object.__setattr__(self, "bs", min(self.split))
+        elif self.bsrange is not None:
+            object.__setattr__(self, "bs", blocksizes.parse_range(self.bsrange)[0])
+
+    @property
+    def split(self) -> dict[int, Fraction]:
+        """Percent of the I/Os by size in bytes; empty without `bssplit`."""
+        return {} if self.bssplit is None else blocksizes.parse_split(self.bssplit)
+
+    @property
+    def largest_bs(self) -> int:
+        """Bytes of the largest I/O."""
+        if self.bsrange is not None:
+            return blocksizes.parse_range(self.bsrange)[1]
+        return max(self.split, default=self.bs)
+
+    @property
+    def sizes_text(self) -> str:
+        """The block sizes for people: `4k`, `4k-64k`, `4k/90:64k/10`."""
+        return self.bssplit or self.bsrange or format_size(self.bs)
 
     @property
     def writes(self) -> bool:

@@ -44,7 +44,10 @@ def common_options(options: argparse.Namespace) -> list[str]:
     names = (
         "rw", "bs", "iodepth", "iodepth_batch_submit", "numjobs", "size", "runtime", "direct",
     )  # fmt: skip
-    return [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
+    given = [
+        f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None
+    ]
+    return [*given, "--time_based", "--norandommap"]
 
 
 def by_anvil(options: argparse.Namespace) -> Numbers:
@@ -61,7 +64,7 @@ def by_fio(options: argparse.Namespace) -> Numbers:
     )
     engine = ring if options.engine == "native" else "--ioengine=psync"
     rest = (
-        "--time_based --norandommap --thread --invalidate=0 --readonly --group_reporting "
+        "--thread --invalidate=0 --readonly --group_reporting "
         "--clocksource=clock_gettime --lat_percentiles=1 --output-format=json"
     )
     command = ["fio", "--name=fio", f"--filename={options.file}", *common_options(options)]

@@ -60,3 +60,17 @@ def test_direct_io_must_be_aligned(wrong):
     with pytest.raises(InvalidWorkload, match="multiple of 4k"):
         size_of(a_profile(**wrong), 1 << 20, lba_size=4096)
     assert size_of(a_profile(direct=False, **wrong), 1 << 20, lba_size=4096)
+
+
+def test_the_last_job_has_to_fit_too():
+    """With offset_increment every job's span is what the last one can have."""
+    jobs = {"numjobs": 4, "offset_increment": 1 << 20}
+    assert size_of(a_profile(**jobs), 4 << 20) == 1 << 20
+    assert size_of(a_profile(**jobs, offset=8192), 4 << 20) == (1 << 20) - 8192
+    plan = expand(a_profile(**jobs, size=2 << 20), target_size=4 << 20, lba_size=512)
+    assert plan.phases[0].workload.size == 1 << 20
+    assert "from 2m to 1m" in plan.warnings[0]
+    with pytest.raises(InvalidWorkload, match=r"at offset 3145728\s+does not fit"):
+        size_of(a_profile(**jobs), 3 << 20)
+    with pytest.raises(InvalidWorkload, match="offset_increment=100 is not a multiple"):
+        size_of(a_profile(numjobs=2, offset_increment=100), 4 << 20)

@@ -19,9 +19,12 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"iodepth": 32769},
         {"numjobs": 0},
         {"runtime": 0},
+        {"loops": 0},
+        {"io_size": 4095},
         {"ramp_time": -1},
         {"rwmixread": 101},
         {"offset": -1},
+        {"offset_increment": -1},
         {"size": 4095},
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
@@ -34,6 +37,30 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"bs": True},
         {"randseed": "1"},
         {"direct": 1},
+        {"bssplit": "4k/50:8k/40"},
+        {"bssplit": "4k/50:8k/60"},
+        {"bssplit": "4k/50:4k/50"},
+        {"bssplit": "4k/-10:8k/110"},
+        {"bssplit": "0/50:8k/50"},
+        {"bssplit": "4k/50:8q/50"},
+        {"bssplit": "4k/100,8k/100"},
+        {"bsrange": "64k-4k"},
+        {"bsrange": "4k"},
+        {"bsrange": "0-4k"},
+        {"bsrange": "4k-8q"},
+        {"random_distribution": "bell"},
+        {"random_distribution": "random:1"},
+        {"random_distribution": "zipf"},
+        {"random_distribution": "zipf:0"},
+        {"random_distribution": "zipf:nan"},
+        {"random_distribution": "zipf:1.2:1.5"},
+        {"random_distribution": "pareto:1"},
+        {"random_distribution": "normal:101"},
+        {"random_distribution": "zoned:60/10"},
+        {"random_distribution": "zoned:60/10:40/80"},
+        {"random_distribution": "zoned:60/10:40"},
+        {"random_distribution": "zoned:100/0:0/100"},
+        {"random_distribution": "zoned:50/50:50/50,100/100"},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):
@@ -41,6 +68,19 @@ def test_the_impossible_is_refused_by_name(wrong):
     (field,) = wrong
     with pytest.raises(InvalidWorkload, match=f"{field}="):
         Workload(**{"rw": "randread", "bs": 4096, **wrong})
+
+
+def test_one_way_to_say_sizes():
+    """A split and a range together are refused."""
+    with pytest.raises(InvalidWorkload, match="exclude each other"):
+        Workload(rw="read", bs=1, bssplit="4k/100", bsrange="4k-8k")
+
+
+def test_uniform_is_fios_random():
+    """Both names are one distribution, kept under fio's name."""
+    assert Workload(rw="randread", bs=512, random_distribution="uniform") == Workload(
+        rw="randread", bs=512
+    )
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,10 @@ FILE_BLOCK_BYTES = 4096
 @engine_option
 @click.option(
     "--output-format",
-    type=click.Choice(["normal", "json"]),
+    type=click.Choice(["normal", "json", "json+"]),
     default="normal",
     show_default=True,
-    help="For people, or for programs (with fio's keys).",
+    help="For people, for programs (with fio's keys), or exactly in fio's form with all bins.",
 )
 @click.option(
     "--output",
@@ -188,6 +188,10 @@ def _result(record: Record, output_format: str) -> str:
         from anvil_engine.cli_json import bench_json
 
         return json.dumps(bench_json(record, now), indent=2) + "\n"
+    if output_format == "json+":
+        from anvil_engine.cli_jsonplus import bench_json_plus
+
+        return json.dumps(bench_json_plus(record, now), indent=2) + "\n"
     from anvil_engine.cli_text import phase_text
 
     return "".join(phase_text(record, phase, now) for phase in record.phases)

@@ -56,6 +56,14 @@ def counts(lat: Mapping[str, Any]) -> Counts:
     return found
 
 
+def bins(recorded: Counts) -> dict[str, int]:
+    """The `bins` of a json+ latency object; what is slower than fio's range is in the last."""
+    fitted = recorded.copy()
+    fitted[FIO_LAST_BUCKET] = recorded[FIO_LAST_BUCKET:].sum()
+    fitted[FIO_LAST_BUCKET + 1 :] = 0
+    return {str(middle): count for middle, count in histogram.bins(fitted)}
+
+
 def runtime_s(job: Mapping[str, Any]) -> float:
     """Seconds that were measured, without the ramp; fio counts them for each direction."""
     return max(float(job[direction]["runtime"]) for direction in ("read", "write")) / 1000

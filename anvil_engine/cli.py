@@ -25,6 +25,7 @@ STOPPED = 130
 _VERBS = {
     "bench": "anvil_engine.cli_bench:bench",
     "run": "anvil_engine.cli_run:run",
+    "crosscheck": "anvil_engine.cli_crosscheck:crosscheck",
     "profiles": "anvil_engine.cli_lists:profiles",
     "devices": "anvil_engine.cli_lists:devices",
 }

@@ -134,7 +134,7 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
     """
     from anvil_engine import cli_measure, cli_progress
 
-    profile = _profile(options)
+    profile = single_phase(options["name"], options)
     if options["engine"] != "null":
         _lay_out(target, options["size"], options["offset"])
     with cli_progress.shown() as show:
@@ -152,7 +152,8 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
     return EXIT_CODES[record.outcome]
 
 
-def _profile(options: dict[str, Any]) -> Profile:
+def single_phase(name: str, options: dict[str, Any]) -> Profile:
+    """A profile with the one workload that `options` of bench, by name, ask for."""
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
@@ -160,7 +161,6 @@ def _profile(options: dict[str, Any]) -> Profile:
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}
     )
-    name = options["name"]
     return Profile(name, name, "one workload, from the shell", (Phase(name, workload),))
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PURE = {
     "anvil_engine",
     "anvil_engine.consent",
+    "anvil_engine.crosscheck_stats",
     "anvil_engine.errors",
     "anvil_engine.histogram",
     "anvil_engine.plan",

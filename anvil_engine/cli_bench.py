@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from anvil_engine import cli_jobfile
 from anvil_engine.cli_options import EXIT_CODES, Size, Time, consent_options, engine_option
 from anvil_engine.errors import EngineError
 from anvil_engine.workload import Phase, Profile, Workload
@@ -117,9 +118,16 @@ FILE_BLOCK_BYTES = 4096
     metavar="FILE",
     help="Where the result goes; standard output by default.",
 )
+@click.option(
+    "--show-fio", is_flag=True, help="Print the fio command that does the same, and do nothing."
+)
 @consent_options
-def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> int:
+def bench(
+    target: Path, output_format: str, output: IO[str], *, show_fio: bool, **options: Any
+) -> int:
     """Measure one workload on TARGET and print a result like fio's.
+
+    A TARGET that ends in .fio is a fio job file, whose jobs run one after another.
 
     Options have fio's spelling and meaning, with hyphens or underscores; sizes and times have
     fio's units (4k, 1g, 500ms, 2m).  Two differences: direct=1 is the default, and a run lasts
@@ -129,12 +137,18 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
       anvil bench --rw randread --bs 4k --iodepth 32 --runtime 10 /dev/nvme0n1
       anvil bench --rw randrw --rwmixread 70 --size 1g ./new-file
       anvil bench --rw read --bs 1m --output-format json /dev/nvme0n1 > result.json
+      anvil bench job.fio
 
     A workload that writes DESTROYS THE DATA on the target and has to be confirmed.
     """
     from anvil_engine import cli_measure, cli_progress
 
     profile = single_phase(options["name"], options)
+    if target.suffix == cli_jobfile.SUFFIX:
+        target, profile, options["engine"] = cli_jobfile.loaded(target, options["engine"])
+    if show_fio:
+        output.write(cli_jobfile.fio_commands(profile, target))
+        return 0
     if options["engine"] != "null":
         _lay_out(target, options["size"], options["offset"])
     with cli_progress.shown() as show:

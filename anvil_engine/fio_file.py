@@ -75,6 +75,24 @@ def load(
     return _job_file(sections)
 
 
+def workload_of(options: Mapping[str, str], *, runtime: float) -> tuple[Workload, list[str]]:
+    """The workload of a job that has run, from its options, and the options without a place.
+
+    `runtime` is what it took, for a job that did not say.  Raises `InvalidWorkload`.
+    """
+    values: dict[str, object] = {**_FIO_DEFAULTS, "runtime": runtime}
+    unknown = []
+    for spelled, text in options.items():
+        name = _ALIASES.get(spelled, spelled)
+        if name in _FIELDS:
+            target, read = _FIELDS[name]
+            option = Option(text, spelled)
+            values[target] = _at(spelled, lambda: read(option))  # noqa: B023  (called at once)
+        elif name not in _KNOWN:
+            unknown.append(spelled)
+    return Workload(**values), unknown  # type: ignore[arg-type]
+
+
 # The text ---------------------------------------------------------------------------------------
 
 
@@ -227,6 +245,9 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Option], object]]] = {
 }
 """By fio's option, the field of `Workload` and how to read it."""
 
+_FIO_DEFAULTS: Mapping[str, object] = {"rw": "read", "bs": 4096, "direct": False}
+"""Where they are not Anvil's, or Anvil has none."""
+
 _ALIASES = {
     "readwrite": "rw",
     "blocksize": "bs",
@@ -297,8 +318,7 @@ def _require_distinct(sections: list[Section]) -> None:
 
 
 def _phase(section: Section) -> Phase:
-    # fio's defaults, where they are not Anvil's.
-    values: dict[str, object] = {"rw": "read", "bs": 4096, "direct": False}
+    values = dict(_FIO_DEFAULTS)
     for name, option in section.options.items():
         _check(name, option, section)
         if name in _FIELDS:

@@ -69,6 +69,29 @@ def runtime_s(job: Mapping[str, Any]) -> float:
     return max(float(job[direction]["runtime"]) for direction in ("read", "write")) / 1000
 
 
+def direction_result_without_bins(side: Mapping[str, Any], seconds: float) -> DirectionResult:
+    """One direction of a plain json job: without a histogram, and with fio's own percentiles.
+
+    `percentiles` is empty when fio was not told `lat_percentiles=1`.
+    """
+    lat, ios = side["lat_ns"], int(side["lat_ns"]["N"])
+    return DirectionResult(
+        ios=ios,
+        io_bytes=int(side["io_bytes"]),
+        iops=ios / seconds,
+        bw_bytes=int(side["io_bytes"]) / seconds,
+        lat_min_ns=int(lat["min"]),
+        lat_max_ns=int(lat["max"]),
+        lat_mean_ns=float(lat["mean"]),
+        lat_stddev_ns=float(lat["stddev"]),
+        percentiles={
+            f"{float(name):g}": float(value) for name, value in lat.get("percentile", {}).items()
+        },
+        clamped=0,
+        histogram=histogram.pack(histogram.empty()),
+    )
+
+
 def direction_result(side: Mapping[str, Any], seconds: float) -> DirectionResult | None:
     """One direction of a json+ job; None when it recorded nothing.
 

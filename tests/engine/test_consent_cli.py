@@ -50,7 +50,7 @@ WRITERS: dict[str, Callable[[Path, Path], list[str]]] = {
 NEEDS = {"crosscheck": (pytest.mark.fio, pytest.mark.uring)}
 """What a verb needs in order to write at all; a refusal needs nothing."""
 
-TARGETLESS = {"profiles", "devices", "serve", "web", "runner", "renderer", "migrate"}
+TARGETLESS = {"import", "profiles", "devices", "serve", "web", "runner", "renderer", "migrate"}
 """Verbs that take no target: they only list, or they are services behind the API's own check."""
 
 

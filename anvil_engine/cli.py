@@ -25,6 +25,8 @@ STOPPED = 130
 _VERBS = {
     "bench": "anvil_engine.cli_bench:bench",
     "run": "anvil_engine.cli_run:run",
+    "crosscheck": "anvil_engine.cli_crosscheck:crosscheck",
+    "import": "anvil_engine.cli_import:import_result",
     "profiles": "anvil_engine.cli_lists:profiles",
     "devices": "anvil_engine.cli_lists:devices",
 }

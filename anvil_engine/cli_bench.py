@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from anvil_engine import cli_jobfile
 from anvil_engine.cli_options import EXIT_CODES, Size, Time, consent_options, engine_option
 from anvil_engine.errors import EngineError
 from anvil_engine.workload import Phase, Profile, Workload
@@ -152,10 +153,10 @@ DEFAULT_RUNTIME_S = 10.0
 @engine_option
 @click.option(
     "--output-format",
-    type=click.Choice(["normal", "json"]),
+    type=click.Choice(["normal", "json", "json+"]),
     default="normal",
     show_default=True,
-    help="For people, or for programs (with fio's keys).",
+    help="For people, for programs (with fio's keys), or exactly in fio's form with all bins.",
 )
 @click.option(
     "--output",
@@ -164,9 +165,16 @@ DEFAULT_RUNTIME_S = 10.0
     metavar="FILE",
     help="Where the result goes; standard output by default.",
 )
+@click.option(
+    "--show-fio", is_flag=True, help="Print the fio command that does the same, and do nothing."
+)
 @consent_options
-def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> int:
+def bench(
+    target: Path, output_format: str, output: IO[str], *, show_fio: bool, **options: Any
+) -> int:
     """Measure one workload on TARGET and print a result like fio's.
+
+    A TARGET that ends in .fio is a fio job file, whose jobs run one after another.
 
     Options have fio's spelling and meaning, with hyphens or underscores; sizes and times have
     fio's units (4k, 1g, 500ms, 2m).  Three differences: direct=1 is the default; a run for which
@@ -176,12 +184,18 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
       anvil bench --rw randread --bs 4k --iodepth 32 --runtime 10 /dev/nvme0n1
       anvil bench --rw randrw --rwmixread 70 --size 1g ./new-file
       anvil bench --rw read --bs 1m --output-format json /dev/nvme0n1 > result.json
+      anvil bench job.fio
 
     A workload that writes DESTROYS THE DATA on the target and has to be confirmed.
     """
     from anvil_engine import cli_measure, cli_progress
 
-    profile = _profile(options)
+    profile = single_phase(options["name"], options)
+    if target.suffix == cli_jobfile.SUFFIX:
+        target, profile, options["engine"] = cli_jobfile.loaded(target, options["engine"])
+    if show_fio:
+        output.write(cli_jobfile.fio_commands(profile, target))
+        return 0
     if options["engine"] != "null":
         _lay_out(target, profile.phases[0].workload)
     with cli_progress.shown() as show:
@@ -199,7 +213,8 @@ def bench(target: Path, output_format: str, output: IO[str], **options: Any) -> 
     return EXIT_CODES[record.outcome]
 
 
-def _profile(options: dict[str, Any]) -> Profile:
+def single_phase(name: str, options: dict[str, Any]) -> Profile:
+    """A profile with the one workload that `options` of bench, by name, ask for."""
     fields = (
         "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size", "offset", "offset_increment", "rwmixread",
         "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
@@ -211,7 +226,6 @@ def _profile(options: dict[str, Any]) -> Profile:
         **_end(options),
         **{name: options[name] for name in fields},
     )
-    name = options["name"]
     return Profile(name, name, "one workload, from the shell", (Phase(name, workload),))
 
 
@@ -249,6 +263,10 @@ def _result(record: Record, output_format: str) -> str:
         from anvil_engine.cli_json import bench_json
 
         return json.dumps(bench_json(record, now), indent=2) + "\n"
+    if output_format == "json+":
+        from anvil_engine.cli_jsonplus import bench_json_plus
+
+        return json.dumps(bench_json_plus(record, now), indent=2) + "\n"
     from anvil_engine.cli_text import phase_text
 
     return "".join(phase_text(record, phase, now) for phase in record.phases)

@@ -48,8 +48,8 @@ def _job(phase: PhaseRecord) -> dict[str, Any]:
         return job
     samples = {name: [getattr(one, name) for one in phase.samples] for name in ("read", "write")}
     return job | {
-        "read": _direction(result.read, result, samples["read"]),
-        "write": _direction(result.write, result, samples["write"]),
+        "read": result.read and direction_json(result.read, result, samples["read"]),
+        "write": result.write and direction_json(result.write, result, samples["write"]),
         "job_runtime": round(result.elapsed_s * 1000) * workload.numjobs,
         "usr_cpu": result.cpu_user_pct / workload.numjobs,
         "sys_cpu": result.cpu_system_pct / workload.numjobs,
@@ -60,11 +60,10 @@ def _job(phase: PhaseRecord) -> dict[str, Any]:
     }
 
 
-def _direction(
-    side: DirectionResult | None, result: PhaseResult, samples: Sequence[DirectionSample | None]
-) -> dict[str, Any] | None:
-    if side is None:
-        return None
+def direction_json(
+    side: DirectionResult, result: PhaseResult, samples: Sequence[DirectionSample | None]
+) -> dict[str, Any]:
+    """One direction with fio's keys, and its samples."""
     active = [sample for sample in samples if sample is not None]
     return {
         "io_bytes": side.io_bytes,

@@ -12,7 +12,7 @@ from anvil_engine.units import parse_size, parse_time
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-ENGINES = ("native", "sync", "null")
+ENGINES = ("native", "sync", "fio", "null")
 """`session.ENGINES`, repeated because importing it would load numpy and the extension."""
 
 EXIT_CODES = {"complete": 0, "failed": 1, "aborted": 130}
@@ -52,7 +52,7 @@ engine_option = click.option(
     default="native",
     show_default=True,
     help="native: io_uring.  sync: one pread or pwrite at a time, where io_uring is forbidden.  "
-    "null: a simulation that opens no target.",
+    "fio: the same by fio, as a second opinion.  null: a simulation that opens no target.",
 )
 
 

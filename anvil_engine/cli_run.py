@@ -83,7 +83,7 @@ def run(
         return EXIT_CODES[record.outcome]
     with cli_progress.shown() as show:
         record = cli_measure.measure(chosen, target, [show], **options)
-    _print_tables(record, to_stderr=document is not None and document.name == "-")
+    print_tables(record, to_stderr=document is not None and document.name == "-")
     if document is not None:
         document.write(json.dumps(record.to_dict(), indent=2) + "\n")
     if record.outcome == "failed":
@@ -118,7 +118,8 @@ def _profile(name: str) -> Profile:
     return profiles.get(name)
 
 
-def _print_tables(record: Record, *, to_stderr: bool) -> None:
+def print_tables(record: Record, *, to_stderr: bool) -> None:
+    """The results, and what has to be said beside them."""
     from anvil_engine.cli_tables import console, run_table
 
     out = console(to_stderr=to_stderr)

@@ -61,12 +61,14 @@ def _rows(phase: PhaseRecord) -> Iterator[list[str]]:
 
 
 def _numbers(side: DirectionResult) -> list[str]:
-    latencies = [side.lat_mean_ns]
-    latencies += [side.percentiles[name] for name in ("50", "99", "99.9", "99.99")]
+    # What another program measured may lack some.
+    percentiles = (side.percentiles.get(name) for name in ("50", "99", "99.9", "99.99"))
     return [
         format_count(side.iops),
         f"{format_binary(side.bw_bytes)}/s",
-        *(format_ns(value) for value in (*latencies, side.lat_max_ns)),
+        format_ns(side.lat_mean_ns),
+        *("-" if value is None else format_ns(value) for value in percentiles),
+        format_ns(side.lat_max_ns),
     ]
 
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 from anvil_engine.units import format_size
 from anvil_engine.workload import Phase, Workload
 
+MAX_RANDSEED = (1 << 63) - 1
+"""fio reads seeds as signed numbers."""
+
 
 def job_text(phase: Phase, filename: str) -> str:
     """The fio job file that asks fio for what `phase` asks of the native engine."""
-    return "\n".join([f"[{phase.name}]", *_options(phase, filename), ""])
+    return "\n".join([f"[{phase.name}]", *job_options(phase, filename), ""])
 
 
-def _options(phase: Phase, filename: str) -> list[str]:
-    workload = phase.workload
+def job_options(phase: Phase, filename: str) -> list[str]:
+    """The same as a list of `name=value`: a job file's lines, or with `--` a command's options."""
+    escaped = filename.replace("\\", "\\\\").replace(":", "\\:")
+    return [f"filename={escaped}", *_workload_options(phase.workload), *_loop(phase.workload)]
+
+
+def command(phase: Phase, filename: str) -> list[str]:
+    """The fio command that measures `phase`; it may write only where the phase does."""
+    options = [f"--{option}" for option in job_options(phase, filename)]
+    if not phase.workload.writes:
+        options.append("--readonly")
+    return ["fio", f"--name={phase.name}", *options]
+
+
+def _workload_options(workload: Workload) -> list[str]:
     options = [
-        f"filename={filename}",
         "ioengine=io_uring",
         f"direct={workload.direct:d}",
         f"rw={workload.rw}",
@@ -29,7 +44,7 @@ def _options(phase: Phase, filename: str) -> list[str]:
     if workload.offset_increment:
         options.append(f"offset_increment={workload.offset_increment}")
     if workload.runtime:
-        options.append(f"runtime={workload.runtime:g}")
+        options.append(f"runtime={_time(workload.runtime)}")
     if workload.time_based:
         options.append("time_based=1")
     if workload.io_size is not None:
@@ -45,13 +60,11 @@ def _options(phase: Phase, filename: str) -> list[str]:
     if workload.is_random and workload.random_distribution != "random":
         options.append(f"random_distribution={workload.random_distribution}")
     if workload.ramp_time:
-        options.append(f"ramp_time={workload.ramp_time:g}")
+        options.append(f"ramp_time={_time(workload.ramp_time)}")
     if workload.randseed is not None:
-        options.append(f"randseed={workload.randseed}")
-    if workload.iodepth_batch_submit is not None:
-        options.append(f"iodepth_batch_submit={workload.iodepth_batch_submit}")
-    if workload.iodepth_batch_complete_min > 1:
-        options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
+        options.append(f"randseed={workload.randseed & MAX_RANDSEED}")
+    if workload.continue_on_error:
+        options.append("continue_on_error=io")
     return options
 
 
@@ -61,3 +74,24 @@ def _sizes(workload: Workload) -> str:
     if workload.bsrange is not None:
         return f"bsrange={workload.bsrange}"
     return f"bs={format_size(workload.bs)}"
+
+
+def _loop(workload: Workload) -> list[str]:
+    """How the native loop works, said to fio: by default fio submits and reaps one by one."""
+    return [
+        f"iodepth_batch_submit={workload.batch_submit}",
+        f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}",
+        f"iodepth_batch_complete_max={workload.iodepth}",
+        "thread=1",
+        "registerfiles=1",
+        "fixedbufs=1",
+        "nonvectored=1",
+        "invalidate=0",
+        # What is missing is never made: the target is there, or it is the wrong one.
+        "allow_file_create=0",
+    ]
+
+
+def _time(seconds: float) -> str:
+    """Whole seconds or microseconds, as fio takes no fractions: 10 is "10", 0.3 is "300000us"."""
+    return f"{seconds:.0f}" if seconds == int(seconds) else f"{round(seconds * 1e6)}us"

@@ -1,10 +1,15 @@
-"""When a measurement has to end early: its parent is gone, or a signal asks for it."""
+"""When a measurement has to end early: its parent is gone, or a signal asks for it.
+
+`python -m anvil_engine.lifeline PID PROGRAM …` becomes PROGRAM, which ends with its parent:
+a subprocess needs no code between fork and exec for that, which threads make unsafe.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,3 +55,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
         yield stop
     finally:
         restore()
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  (becoming a program is the purpose)

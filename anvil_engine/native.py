@@ -25,13 +25,6 @@ from anvil_engine.workload import Workload
 INTERVAL_S = 1.0
 DRAIN_S = 30.0
 GIVE_UP_S = DRAIN_S + 6.0  # the drain, a cancel that takes 5 s, and the time to notice
-DEFAULT_BATCH = 8
-"""I/Os handed over by one system call unless the workload says otherwise.
-
-A whole queue at once costs the least CPU but reaches an asynchronous device late: on a virtio
-disk at depth 32 the median latency rose by a third against one at a time, by a tenth with
-eight; on targets that complete inline eight keep most of the rate.
-"""
 FOREVER_S = 1e8
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
@@ -118,7 +111,7 @@ class Measurement:
             fd=fd,
             **offsets.job_options(workload, index, self.randseed),
             iodepth=workload.iodepth,
-            batch_submit=workload.iodepth_batch_submit or DEFAULT_BATCH,
+            batch_submit=workload.batch_submit,
             batch_complete=workload.iodepth_batch_complete_min,
             runtime_ns=round((workload.runtime or FOREVER_S) * 1e9),
             ramp_ns=round(workload.ramp_time * 1e9),

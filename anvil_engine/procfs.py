@@ -103,6 +103,11 @@ def descriptor_path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def process_descriptor_path(pid: int, fd: int) -> str:
+    """The same for another process, which `pid` lets look."""
+    return f"/proc/{pid}/fd/{fd}"
+
+
 def _read(path: Path) -> str | None:
     # A process may end, or be a zombie, at any moment of the walk.
     try:

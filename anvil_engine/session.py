@@ -9,10 +9,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from anvil_engine import fio, native, procfs
+from anvil_engine import fio, fio_run, native, procfs
 from anvil_engine.errors import AnvilError, DeviceError, InvalidWorkload
 from anvil_engine.plan import Plan
 from anvil_engine.results import (
@@ -28,10 +29,12 @@ from anvil_engine.results import (
     RunStarted,
 )
 from anvil_engine.target import Target
-from anvil_engine.workload import Phase
+from anvil_engine.workload import Phase, Workload
+
+Measurement = native.Measurement | fio_run.Measurement
 
 SIMULATION_ENGINE = "null"
-ENGINES = ("native", "sync", SIMULATION_ENGINE)
+ENGINES = ("native", "sync", fio_run.ENGINE, SIMULATION_ENGINE)
 SIMULATED_PATH = "simulation"
 SIMULATED_SIZE = 1 << 40
 SIMULATED_LBA_SIZE = 512
@@ -59,7 +62,7 @@ def run(
     seed = secrets.randbits(64) if randseed is None else randseed
     yield _started(plan, target, engine)
     try:
-        native.check_available(engine)
+        check_available(engine)
         _check_zero(plan, target, engine)
     except AnvilError as error:
         yield RunFailed(error=str(error))
@@ -97,6 +100,25 @@ def _check_zero(plan: Plan, target: Target | None, engine: str) -> None:
             )
 
 
+def check_available(engine: str) -> None:
+    """Raise `EngineError`, with the way out, when `engine` cannot run here."""
+    if engine == fio_run.ENGINE:
+        fio_run.check_available()
+    else:
+        native.check_available(engine)
+
+
+def measurement(
+    workload: Workload, target: Target | None, *, engine: str, randseed: int
+) -> Measurement:
+    """`workload` on `target`, ready to run."""
+    if engine == fio_run.ENGINE:
+        assert target is not None
+        return fio_run.Measurement(workload, fd=target.fd, randseed=randseed)
+    fd = target.fd if target else -1
+    return native.Measurement(workload, fd=fd, engine=engine, randseed=randseed)
+
+
 def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:
     return RunStarted(
         profile=plan.profile,
@@ -123,26 +145,34 @@ def _phase(
     yield PhaseStarted(
         phase_order=order,
         phase_name=phase.name,
-        jobfile=fio.job_text(phase, target.facts.path if target else SIMULATED_PATH),
+        jobfile=_jobfile(phase, target),
         expected_runtime_s=phase.duration,
     )
-    measurement = native.Measurement(
+    measured = measurement(
         workload,
-        fd=target.fd if target else -1,
+        target,
         engine=engine,
         randseed=seed if workload.randseed is None else workload.randseed,
     )
-    result = yield from _samples(order, phase, measurement, stop)
+    result = yield from _samples(order, phase, measured, stop)
     if stop.is_set() or result is None:
         return result
     yield PhaseComplete(phase_order=order, phase_name=phase.name, result=result)
     return None
 
 
+def _jobfile(phase: Phase, target: Target | None) -> str:
+    if target is None:
+        return fio.job_text(phase, SIMULATED_PATH)
+    # fio, too, opens /dev/zero without O_DIRECT.
+    as_opened = replace(phase.workload, direct=target.direct)
+    return fio.job_text(replace(phase, workload=as_opened), target.facts.path)
+
+
 def _samples(
-    order: int, phase: Phase, measurement: native.Measurement, stop: threading.Event
+    order: int, phase: Phase, measured: Measurement, stop: threading.Event
 ) -> Generator[Event, None, PhaseResult | None]:
-    intervals = measurement.run(stop)
+    intervals = measured.run(stop)
     number = 0
     try:
         while True:

@@ -24,6 +24,13 @@ MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
 MAX_BS = 1 << 30
 MAX_TIME_S = 366 * 86400
+DEFAULT_BATCH = 8
+"""I/Os handed over by one system call unless the workload says otherwise.
+
+A whole queue at once costs the least CPU but reaches an asynchronous device late: on a virtio
+disk at depth 32 the median latency rose by a third against one at a time, by a tenth with
+eight; on targets that complete inline eight keep most of the rate.
+"""
 
 
 def _is_whole(value: object) -> bool:
@@ -54,7 +61,7 @@ class Workload:
     several block sizes, nor for a `random_distribution` other than `random`: `norandommap`
     is then always set.  `rwmixread` counts for `rw` and `randrw` only.  `randseed` None takes
     a fresh seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os
-    at once as are free, in system calls of at most `native.DEFAULT_BATCH`.  Raises
+    at once as are free, in system calls of at most `DEFAULT_BATCH`.  Raises
     `InvalidWorkload`.
     """
 
@@ -192,6 +199,11 @@ class Workload:
     def sizes_text(self) -> str:
         """The block sizes for people: `4k`, `4k-64k`, `4k/90:64k/10`."""
         return self.bssplit or self.bsrange or format_size(self.bs)
+
+    @property
+    def batch_submit(self) -> int:
+        """How many I/Os one system call hands over at most."""
+        return self.iodepth_batch_submit or min(DEFAULT_BATCH, self.iodepth)
 
     @property
     def writes(self) -> bool:

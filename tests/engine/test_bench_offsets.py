@@ -77,7 +77,7 @@ def test_text_shows_the_sizes(capsys):
 def test_what_ends_a_run(given, runtime, time_based):
     """fio's rule; and ten seconds for a run for which nothing was said."""
     options = bench.make_context("bench", ["none", *given]).params
-    (phase,) = cli_bench._profile(options)
+    (phase,) = cli_bench.single_phase("bench", options)
     assert (phase.workload.runtime, phase.workload.time_based) == (runtime, time_based)
 
 

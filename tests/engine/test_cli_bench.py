@@ -20,6 +20,7 @@ OURS = {
     "engine",
     "output",
     "output_format",
+    "show_fio",
     "yes_destroy_data",
 }
 """Options of bench that fio does not have, or means otherwise."""

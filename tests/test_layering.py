@@ -78,6 +78,7 @@ ONLY_IN = {
         "anvil_web/errors.py",
         "anvil_web/app.py",
     ),
+    "fcntl.ioctl": ("anvil_engine/target.py", "anvil_engine/loops.py"),
     "os.environ": ("anvil_web/config.py",),
     "os.getenv": ("anvil_web/config.py",),
 }

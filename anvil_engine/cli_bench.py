@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -128,7 +129,7 @@ DEFAULT_RUNTIME_S = 10.0
 @click.option(
     "--iodepth-batch-submit",
     type=int,
-    help="I/Os that are submitted together; as many as are free by default.",
+    help="I/Os that one system call submits at most; by default 8.",
 )
 @click.option(
     "--iodepth-batch-complete-min",
@@ -253,7 +254,7 @@ def _lay_out(target: Path, workload: Workload) -> None:
 
 def _is_device_path(path: Path) -> bool:
     """Whether a file at `path` would hide a missing device, and fill memory instead."""
-    place = path.absolute()
+    place = Path(os.path.realpath(path))  # ".." and links may lead there as well
     return place.is_relative_to("/dev") and not place.is_relative_to("/dev/shm")  # noqa: S108
 
 

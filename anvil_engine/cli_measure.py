@@ -140,6 +140,7 @@ def measure(
             target = held.enter_context(
                 open_target(
                     path,
+                    read=any(phase.workload.reads for phase in profile),
                     write=profile.destructive,
                     direct=all(phase.workload.direct for phase in profile),
                     consent=Consent(confirm_serial, yes_destroy_data),

@@ -67,7 +67,7 @@ def discover(root: Path = Path("/"), files: Iterable[Path] = ()) -> list[Device]
     """
     usage = survey(root)
     blocks = (_block_device(root, usage, name) for name in sysfs.disks(root))
-    owned = (_file_device(path) for path in files)
+    owned = (_file_device(usage, path) for path in files)
     return [device for device in (*blocks, *owned) if device is not None]
 
 
@@ -117,23 +117,16 @@ def _exclusion(root: Path, usage: Usage, name: str, geometry: sysfs.Geometry) ->
     return "; ".join(reasons) or None
 
 
-def _file_device(path: Path) -> Device | None:
+def _file_device(usage: Usage, path: Path) -> Device | None:
     """A file target that Anvil created, or None when it is gone or was never Anvil's."""
     sidecar = scratch.read_sidecar(path)
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
     if sidecar is None:
         return None
-    reason = None
-    if not sidecar.describes(path):
-        reason = (
-            "not the file that Anvil created here (its sidecar names another); delete "
-            f"{scratch.sidecar_path(path).name} and the file to have a new one"
-        )
-    elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-        reason = "this user may not read and write it"
+    try:
+        status = path.stat()
+        reason = _file_exclusion(usage, path, status, sidecar)
+    except OSError:
+        return None
     return Device(
         path=str(path),
         protocol="file",
@@ -152,3 +145,20 @@ def _file_device(path: Path) -> Device | None:
         is_testable=reason is None,
         exclusion_reason=reason,
     )
+
+
+def _file_exclusion(
+    usage: Usage, path: Path, status: os.stat_result, sidecar: scratch.Sidecar
+) -> str | None:
+    """Why nobody may measure the file, or None; raises OSError when it is gone."""
+    reasons = usage.file_reasons(status)
+    if status.st_nlink > 1:
+        reasons.append("has a second name (a hard link), under which it may be in use")
+    elif not sidecar.describes(path):
+        reasons.append(
+            "not the file that Anvil created here (its sidecar names another); delete "
+            f"{scratch.sidecar_path(path).name} and the file to have a new one"
+        )
+    elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        reasons.append("this user may not read and write it")
+    return "; ".join(reasons) or None

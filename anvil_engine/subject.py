@@ -112,5 +112,5 @@ def reasons_in_use(subject: Subject, root: Path) -> list[str]:
     if subject.kind == "block" and subject.name is not None:
         return usage.survey(root).reasons(subject.name)
     if subject.kind == "file":
-        return [f"backs {loop}" for loop in usage.loops_on_file(root, subject.status)]
+        return usage.survey(root).file_reasons(subject.status)
     return []

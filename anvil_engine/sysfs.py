@@ -148,16 +148,15 @@ def mapped_name(root: Path, name: str) -> str | None:
     return _text(root, name, "dm/name")
 
 
-def loop_backing_file(root: Path, name: str) -> str | None:
-    """Path of the file, or of the block device, behind a loop device that is set up."""
-    return _text(root, name, "loop/backing_file")
+def loop_backings(root: Path) -> dict[str, str | None]:
+    """Path of the file or block device behind each loop device that is set up.
 
-
-def loop_backings(root: Path) -> dict[str, str]:
-    """Backing path by loop device, for every loop device that is set up."""
-    loops = (name for name in _entries(root / "sys/class/block") if name.startswith("loop"))
-    found = ((name, loop_backing_file(root, name)) for name in loops)
-    return {name: path for name, path in found if path is not None}
+    The kernel writes " (deleted)" behind the path of a file that has lost its name.  None is
+    a path that it does not tell, because it is too long.
+    """
+    base = root / "sys/class/block"
+    loops = (name for name in _entries(base) if name.startswith("loop"))
+    return {name: _loop_backing(root, name) for name in loops if (base / name / "loop").exists()}
 
 
 def btrfs_groups(root: Path) -> list[frozenset[str]]:
@@ -232,6 +231,12 @@ def _read_text(path: Path) -> str | None:
     # Drives pad their strings with blanks or NULs, on either side.
     text = None if raw is None else raw.decode(errors="replace").strip(" \t\r\n\0")
     return text or None
+
+
+def _loop_backing(root: Path, name: str) -> str | None:
+    raw = _read_bytes(root / "sys/class/block" / name / "loop/backing_file") or b""
+    # File names may have blanks at either end, or any bytes at all.
+    return os.fsdecode(raw.removesuffix(b"\n")) or None
 
 
 def _text(root: Path, name: str, attribute: str) -> str | None:

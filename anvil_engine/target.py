@@ -1,4 +1,4 @@
-"""The only opener of devices and target files.
+"""The only opener of devices and target files (`loops` asks loop nodes for what they lie on).
 
 A path is opened twice: first as a mere handle (O_PATH), on which kind, identity and consent
 are decided, then through that handle for I/O.  What a name or a symbolic link leads to may
@@ -102,6 +102,7 @@ def open_target(
     path: str | Path,
     *,
     write: bool,
+    read: bool = True,
     direct: bool = True,
     consent: Consent = NO_CONSENT,
     expect_serial: str | None = None,
@@ -110,9 +111,9 @@ def open_target(
 ) -> Target:
     """Open a block device, a regular file, /dev/zero or /dev/null for measuring.
 
-    Without `write` the descriptor is O_RDONLY.  A block device is opened exclusively either
-    way, so one that is mounted, held or swap is refused by the kernel; a file is locked
-    against other runs.  An expectation of None is not checked, one of "" means that the
+    Without `write` the descriptor is O_RDONLY; `read` tells whether the workload reads, which
+    /dev/null cannot serve.  A block device is opened exclusively either way, so one that is
+    mounted, held or swap is refused by the kernel; a file is locked against other runs.  An expectation of None is not checked, one of "" means that the
     device has no such identifier.  `root` is where /sys and /proc are found.
 
     Raises `TargetNotFound`, `TargetInUse`, `ConsentRequired`, `IdentityMismatch`,
@@ -122,7 +123,7 @@ def open_target(
     handle = _handle(path)
     try:
         before = examine(path, handle, root)
-        _require_admissible(before, consent, root, write=write)
+        _require_admissible(before, consent, root, write=write, read=read)
         direct = direct and before.kind != "char"
         fd = _reopen(before, handle, root, write=write, direct=direct)
     finally:
@@ -149,7 +150,7 @@ def create_file_target(
 
     `size` is a multiple of 4096; `progress` gets the bytes written so far.  The file takes
     its name when it is complete and has its sidecar; what a killed creation left is
-    overwritten by the next one.  Raises `TargetError` when the name is taken or there is no
+    removed by the next one.  Raises `TargetError` when the name is taken or there is no
     room, and `DirectUnsupported`, before anything is written, on a file system without
     O_DIRECT.
     """
@@ -158,7 +159,7 @@ def create_file_target(
     partial = path.with_name(f".{path.name}.anvil-partial")
     try:
         _require_room(path, size)
-        fd = _open_partial(path, partial)
+        fd = scratch.open_partial(path, partial)
         try:
             _complete(path, partial, fd, size, progress or _ignore)
         finally:
@@ -192,9 +193,11 @@ def _handle(path: Path) -> int:
         raise TargetError(f"cannot look at {path}: {error.strerror}") from error
 
 
-def _require_admissible(subject: Subject, consent: Consent, root: Path, *, write: bool) -> None:
+def _require_admissible(
+    subject: Subject, consent: Consent, root: Path, *, write: bool, read: bool
+) -> None:
     """All that must hold before the target is opened at all."""
-    if subject.kind == "char" and subject.status.st_rdev == NULL and not write:
+    if subject.kind == "char" and subject.status.st_rdev == NULL and read:
         raise TargetError(f"{subject.path} has nothing to read; read from /dev/zero")
     if reasons := reasons_in_use(subject, root):
         raise _in_use(subject, "; ".join(reasons))
@@ -311,26 +314,6 @@ def _require_room(path: Path, size: int) -> None:
             f"{path} needs {size} bytes and {path.parent} has {free} left; make room, or choose "
             "a smaller size or another place (for the scratch target: --data-dir)"
         )
-
-
-def _open_partial(path: Path, partial: Path) -> int:
-    """The unfinished file, empty and locked; raises `DirectUnsupported` before any writing."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(partial, flags, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
-        directio.require(fd, path, Path("/"))
-    except BaseException as error:
-        os.close(fd)
-        if isinstance(error, BlockingIOError):
-            raise TargetError(f"{path} is being created by another program") from None
-        partial.unlink()
-        if isinstance(error, OSError) and error.errno == errno.EINVAL:
-            raise directio.unsupported(path, Path("/")) from error
-        raise
-    return fd
 
 
 def _ignore(_done: int) -> None:

@@ -1,4 +1,4 @@
-"""Who uses the block devices of a host: the facts behind "in use", in words.
+"""Who uses the block devices and files of a host: the facts behind "in use", in words.
 
 Discovery and the opener ask here.  It explains a refusal; it is not the lock: `target`
 opens with O_EXCL, so the kernel has the last word about mounts, swap and holders.
@@ -7,11 +7,13 @@ opens with O_EXCL, so the kernel has the last word about mounts, swap and holder
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from anvil_engine import procfs, sysfs
+from anvil_engine import loops, procfs, sysfs
+from anvil_engine.loops import Backing
 from anvil_engine.procfs import Mount
 
 _MOUNTS_SHOWN = 3
@@ -19,13 +21,17 @@ _MOUNTS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Usage:
-    """One survey of a host; names are kernel names of block devices."""
+    """One survey of a host; names are kernel names of block devices.
+
+    `swap_files` are known by `st_dev` and `st_ino`.
+    """
 
     root: Path
     mounts: Mapping[str, tuple[Mount, ...]]
     swaps: frozenset[str]
-    loops: Mapping[str, tuple[str, ...]]
-    """Loop devices by the block device that they lie on; no `holders` entry tells of these."""
+    swap_files: frozenset[tuple[int, int]]
+    backings: Mapping[str, Backing]
+    """What lies under each loop device; no `holders` entry tells of these."""
 
     def above(self, name: str) -> list[str]:
         """`name` and everything on it: partitions, holders, loop devices, and theirs."""
@@ -50,21 +56,43 @@ class Usage:
             found.append("in use as swap")
         if holders := self._holders_of(name):
             found.append("held by " + ", ".join(holders))
-        if loops := self._each(name, lambda place: self.loops.get(place, ())):
-            found.append("backs " + ", ".join(loops))
-        return found
+        if upper := self._each(name, self._loops_on):
+            found.append("backs " + ", ".join(upper))
+        # A loop device lies on something else than itself.
+        return found + self._undetermined(but=sysfs.disk(self.root, name))
+
+    def file_reasons(self, status: os.stat_result) -> list[str]:
+        """Why the regular file with this stat result may not be touched, in words."""
+        file = status.st_dev, status.st_ino
+        found = ["in use as swap"] if file in self.swap_files else []
+        if upper := self._loops_where(lambda backing: backing.file == file):
+            found.append("backs " + ", ".join(upper))
+        return found + self._undetermined()
+
+    def _undetermined(self, but: str | None = None) -> list[str]:
+        """Loop devices that might lie on anything."""
+        unknown = self._loops_where(lambda backing: not backing.is_known)
+        names = ", ".join(loop for loop in unknown if loop != but)
+        return [f"backing of {names} cannot be determined"] if names else []
+
+    def _loops_on(self, name: str) -> list[str]:
+        return self._loops_where(lambda backing: backing.device == name)
+
+    def _loops_where(self, applies: Callable[[Backing], bool]) -> list[str]:
+        found = (loop for loop, backing in self.backings.items() if applies(backing))
+        return sorted(found, key=sysfs.natural_key)
 
     def _children(self, name: str) -> list[str]:
         return [
             *sysfs.partitions(self.root, name),
             *sysfs.holders(self.root, name),
-            *self.loops.get(name, ()),
+            *self._loops_on(name),
         ]
 
     def _foundations(self, name: str) -> list[str]:
         disk = sysfs.parent(self.root, name)
-        lying_on = [lower for lower, loops in self.loops.items() if name in loops]
-        return [*sysfs.slaves(self.root, name), *lying_on, *([disk] if disk else [])]
+        lower = self.backings.get(name, Backing()).device
+        return [*sysfs.slaves(self.root, name), *filter(None, (lower, disk))]
 
     def _concerned(self, name: str) -> list[str]:
         """The device, what is on it, and, for a partition, its disk used as a whole."""
@@ -102,26 +130,22 @@ def survey(root: Path) -> Usage:
     for mount in procfs.mounts(root):
         for name in _devices_of(root, mount, groups):
             mounts.setdefault(name, []).append(mount)
-    swaps = (sysfs.name_at(root, path) for path in procfs.swaps(root))
+    swaps = procfs.swaps(root)
     return Usage(
         root=root,
         mounts={name: tuple(found) for name, found in mounts.items()},
-        swaps=frozenset(name for name in swaps if name is not None),
-        loops=_loops_on_devices(root),
+        swaps=frozenset(filter(None, (sysfs.name_at(root, path) for path in swaps))),
+        swap_files=frozenset(filter(None, (_file_at(root, path) for path in swaps))),
+        backings=loops.backings(root),
     )
 
 
-def loops_on_file(root: Path, status: os.stat_result) -> list[str]:
-    """Loop devices whose backing file is the regular file with this stat result."""
-    found = []
-    for name, path in sysfs.loop_backings(root).items():
-        try:
-            backing = Path(path).stat()
-        except OSError:
-            continue
-        if (backing.st_dev, backing.st_ino) == (status.st_dev, status.st_ino):
-            found.append(name)
-    return sorted(found, key=sysfs.natural_key)
+def _file_at(root: Path, path: str) -> tuple[int, int] | None:
+    try:
+        status = (root / path.lstrip("/")).stat()
+    except OSError:
+        return None  # the kernel itself refuses to write to one that has lost its name
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _devices_of(root: Path, mount: Mount, groups: list[frozenset[str]]) -> set[str]:
@@ -136,14 +160,6 @@ def _devices_of(root: Path, mount: Mount, groups: list[frozenset[str]]) -> set[s
     named = {sysfs.name_at(root, source) for source in mount.source.split(":")} - {None}
     members = (group for group in groups if group & named)
     return {name for name in named if name}.union(*members)
-
-
-def _loops_on_devices(root: Path) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    for loop, path in sysfs.loop_backings(root).items():
-        if name := sysfs.name_at(root, path):
-            found.setdefault(name, []).append(loop)
-    return {name: tuple(sorted(loops, key=sysfs.natural_key)) for name, loops in found.items()}
 
 
 def _places(mounts: list[Mount]) -> str:

@@ -32,14 +32,15 @@ def file_targets(data_dir: Path) -> list[Path]:
     privileged runner anywhere: only plain files with one name count.
     """
     sidecars = sorted(data_dir.glob(f"*{SIDECAR_SUFFIX}"))
-    files = (path.with_name(path.name.removesuffix(SIDECAR_SUFFIX)) for path in sidecars)
+    files = (data_dir / path.name.removesuffix(SIDECAR_SUFFIX) for path in sidecars)
     return [path for path in files if _is_plain(path)]
 
 
 def _is_plain(path: Path) -> bool:
     try:
+        str(path).encode()  # no other name can be stored
         status = path.lstat()
-    except OSError:
+    except (OSError, UnicodeError):
         return False
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 

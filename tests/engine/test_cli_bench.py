@@ -121,6 +121,29 @@ def test_missing_device_is_not_laid_out(capsys: pytest.CaptureFixture[str]) -> N
     assert not Path("/dev/nvme99n1").exists()
 
 
+@pytest.mark.parametrize("way", ["dots", "folder", "link"])
+def test_missing_device_is_not_laid_out_by_another_way(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it by a path that leads to /dev over "..", a linked folder or a link."""
+    device = Path("/dev/nvme99n1")
+    if way == "dots":
+        target = tmp_path.joinpath(*[".."] * (len(tmp_path.parts) - 1), "dev", device.name)
+    elif way == "folder":
+        (tmp_path / "devices").symlink_to("/dev")
+        target = tmp_path / "devices" / device.name
+    else:
+        target = tmp_path / "link"
+        target.symlink_to(device)
+    try:
+        assert main(["bench", str(target), "--size=1m"]) == 2
+        assert f"{target} does not exist" in capsys.readouterr().err
+        assert not device.exists()
+    finally:
+        for leftover in (device, Path(f"{device}.anvil.json")):
+            leftover.unlink(missing_ok=True)
+
+
 def test_output_goes_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--output FILE holds the document, and stdout stays empty."""
     path = tmp_path / "result.json"

@@ -276,6 +276,26 @@ def test_replaced_scratch_target_is_not_testable(
     assert sidecar_path(path).name in (device.exclusion_reason or "")
 
 
+def test_scratch_target_in_use_is_not_testable(
+    tree: Tree, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A second name, a loop device and swap each exclude a file of Anvil's, in words."""
+    path = tmp_path_factory.mktemp("data") / "scratch.dat"
+    create_file_target(path, 1 << 20)
+    os.link(path, tree.root / "second")
+    add_virtual(tree, "loop0", "7:0", loop__backing_file="/second")
+    tree.swap("/second")
+    file = discover(tree.root, files=[path])[-1]
+    assert not file.is_testable
+    assert file.exclusion_reason == (
+        "in use as swap; backs loop0; has a second name (a hard link), under which it may be "
+        "in use"
+    )
+    (tree.root / "second").unlink()
+    file = discover(tree.root, files=[path])[-1]
+    assert file.exclusion_reason == "backing of loop0 cannot be determined"
+
+
 def test_files_that_are_not_anvils_are_left_out(tree: Tree) -> None:
     """A missing file, and one without a sidecar, are not devices."""
     (tree.root / "plain").write_bytes(b"mine")

@@ -175,6 +175,16 @@ def test_name_by_number_and_by_path(tree: Tree) -> None:
     assert sysfs.node_path("cciss!c0d0") == "/dev/cciss/c0d0"
 
 
+def test_loop_backings_are_literal(tree: Tree) -> None:
+    """Only the line end is taken off a backing path; a loop that is not set up has none."""
+    paths = {"loop0": "/a ", "loop1": " b\n", "loop2": "/c (deleted)"}
+    for index, (name, path) in enumerate(paths.items()):
+        add_virtual(tree, name, f"7:{index}", loop__backing_file=path)
+    add_virtual(tree, "loop3", "7:3")
+    (tree.places["loop2"] / "loop/backing_file").write_bytes(b"/\xff\n")
+    assert sysfs.loop_backings(tree.root) == {**paths, "loop2": "/\udcff"}
+
+
 def test_mounts_of_another_namespace_are_seen_once(tree: Tree) -> None:
     """Mounts of a container count, with a process that sees them; a shared view counts once."""
     tree.mount("8:1", "/", process="self")

@@ -14,11 +14,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loop_devices import ENVIRONMENT, a_loop, a_mount, mounted, run
 from sysfs_trees import Tree
 
 from anvil_engine import directio, scratch, subject
@@ -33,39 +33,7 @@ from anvil_engine.errors import (
 from anvil_engine.target import Consent, TargetFacts, create_file_target, open_target
 
 SERIAL = "HS5U00A23800DTJL"
-ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
 MIB = 1 << 20
-
-
-def run(*command: str | Path) -> str:
-    """Output of a system program; a machine that cannot (no such driver) skips the test."""
-    done = subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
-    )
-    if done.returncode:
-        pytest.skip(f"root: {command[0]} does not work here: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-@contextmanager
-def a_loop(backing: Path, *options: str) -> Iterator[Path]:
-    device = Path(run("losetup", "--find", "--show", *options, backing))
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "--detach", device], env=ENVIRONMENT, check=True)
-
-
-@contextmanager
-def a_mount(device: Path, place: Path, *options: str) -> Iterator[None]:
-    """A new ext4 on the device, mounted."""
-    run("mkfs.ext4", "-q", device)
-    place.mkdir()
-    run("mount", *options, device, place)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", place], env=ENVIRONMENT, check=True)
 
 
 @pytest.fixture
@@ -149,16 +117,17 @@ def test_directory_fifo_socket_and_other_devices_are_refused(tmp_path: Path) -> 
 def test_zero_and_null_need_no_consent_and_no_alignment() -> None:
     """/dev/zero and /dev/null open without consent, buffered whatever was asked."""
     for path, write in (("/dev/zero", False), ("/dev/zero", True), ("/dev/null", True)):
-        with open_target(path, write=write, direct=True) as target:
+        with open_target(path, write=write, read=not write, direct=True) as target:
             assert target.facts.kind == "char"
             assert not target.direct
             assert not mode_of(target.fd) & os.O_DIRECT
 
 
 def test_null_cannot_be_read() -> None:
-    """A read of /dev/null measures nothing and is refused, naming /dev/zero."""
-    with pytest.raises(TargetError, match="/dev/zero"):
-        open_target("/dev/null", write=False)
+    """What reads /dev/null, also in part, measures nothing and is refused, naming /dev/zero."""
+    for write in (False, True):
+        with pytest.raises(TargetError, match="nothing to read; read from /dev/zero"):
+            open_target("/dev/null", write=write, read=True)
 
 
 @pytest.mark.root
@@ -239,10 +208,23 @@ def test_sidecar_does_not_vouch_for_another_file(
         open_target(path, write=True)
 
 
+def test_sidecar_does_not_vouch_for_a_file_with_two_names(
+    own_file: tuple[Path, TargetFacts],
+) -> None:
+    """A file of Anvil's that got a second name may be used under it, and needs consent."""
+    path, _ = own_file
+    os.link(path, path.with_name("other"))
+    with pytest.raises(ConsentRequired, match="--yes-destroy-data"):
+        open_target(path, write=True)
+    path.with_name("other").unlink()
+    open_target(path, write=True).close()
+
+
 def test_broken_sidecar_gives_no_consent(own_file: tuple[Path, TargetFacts]) -> None:
     """A sidecar that cannot be read, or has other fields, makes the file a stranger's."""
     path, _ = own_file
-    for text in ("", "{", "[]", '{"serial": "X"}', '{"serial": 7, "inode": 1}'):
+    broken = ("", "{", "[]", '{"serial": "X"}', '{"serial": 7, "inode": 1}', "[" * 4000)
+    for text in broken:
         scratch.sidecar_path(path).write_text(text)
         with pytest.raises(ConsentRequired):
             open_target(path, write=True)
@@ -431,6 +413,22 @@ def test_file_under_a_loop_device_is_refused(loop_device: Path, tmp_path: Path) 
     """The file behind a loop device is that device's data."""
     with pytest.raises(TargetInUse, match=f"backs {loop_device.name}"):
         open_target(tmp_path / "loop.img", write=False)
+
+
+@pytest.mark.root
+def test_swap_file_is_refused(plain_file: Path) -> None:
+    """A file that is swap is in use, for reading too, and under another name."""
+    plain_file.chmod(0o600)
+    run("mkswap", plain_file)
+    other = plain_file.with_name("other")
+    os.link(plain_file, other)
+    run("swapon", plain_file)
+    try:
+        for path, write in ((plain_file, False), (other, True)):
+            with pytest.raises(TargetInUse, match="in use as swap"):
+                open_target(path, write=write, consent=Consent(yes_destroy_data=True))
+    finally:
+        subprocess.run(["swapoff", plain_file], env=ENVIRONMENT, check=True)
 
 
 @pytest.mark.root
@@ -700,6 +698,51 @@ def test_creation_by_two_at_once_is_refused(tmp_path: Path) -> None:
     assert create_file_target(path, MIB, second).size_bytes == MIB
 
 
+PREDICTABLE_NAMES = (".scratch.dat.anvil-partial", ".scratch.dat.anvil.json.partial")
+
+
+@pytest.mark.parametrize("name", PREDICTABLE_NAMES)
+@pytest.mark.parametrize("plant", [os.link, os.symlink])
+def test_planted_links_lead_to_no_damage(
+    plain_file: Path, tmp_path: Path, name: str, plant: Callable[[Path, Path], None]
+) -> None:
+    """What a predictable name of a creation leads to keeps content, mode and time."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    before, content = plain_file.stat(), plain_file.read_bytes()
+    plant(plain_file, folder / name)
+    path = folder / "scratch.dat"
+    create_file_target(path, MIB)
+    after = plain_file.stat()
+    assert plain_file.read_bytes() == content
+    assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
+    assert sorted(os.listdir(folder)) == ["scratch.dat", "scratch.dat.anvil.json"]
+    assert path.stat().st_nlink == 1
+    assert not path.samefile(plain_file)
+
+
+@pytest.mark.parametrize("name", PREDICTABLE_NAMES)
+def test_planted_fifo_does_not_stop_a_creation(tmp_path: Path, name: str) -> None:
+    """A fifo at a predictable name is neither waited for nor taken for the file."""
+    os.mkfifo(tmp_path / name)
+    create_file_target(tmp_path / "scratch.dat", MIB)
+    assert sorted(os.listdir(tmp_path)) == ["scratch.dat", "scratch.dat.anvil.json"]
+
+
+def test_creation_that_lost_its_name_to_another_is_refused(tmp_path: Path) -> None:
+    """The lock counts only on the file that still has the name."""
+    partial = tmp_path / "partial"
+    fd = scratch.open_partial(tmp_path / "scratch.dat", partial)
+    partial.unlink()
+    partial.touch()
+    try:
+        with pytest.raises(TargetError, match="being created"):
+            scratch._lock_partial(tmp_path / "scratch.dat", partial, fd)
+    finally:
+        os.close(fd)
+    assert partial.exists()
+
+
 def test_no_room_is_told_before_writing(tmp_path: Path) -> None:
     """A file that cannot fit is refused at once, with the sizes and the way out."""
     with pytest.raises(TargetError, match="--data-dir"):
@@ -713,13 +756,10 @@ def test_file_system_without_direct_io_is_told_before_writing(tmp_path: Path) ->
     place = tmp_path / "ram"
     place.mkdir()
     written: list[int] = []
-    run("mount", "-t", "ramfs", "none", place)
-    try:
+    with mounted("-t", "ramfs", "none", place):
         with pytest.raises(DirectUnsupported, match="ramfs"):
             create_file_target(place / "scratch.dat", MIB, written.append)
         assert (os.listdir(place), written) == ([], [])
-    finally:
-        subprocess.run(["umount", place], env=ENVIRONMENT, check=True)
 
 
 @pytest.mark.root

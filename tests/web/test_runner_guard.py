@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,62 @@ def test_only_plain_files_are_targets(tmp_path: Path) -> None:
     assert guard.file_targets(tmp_path) == [target]
     found = guard.scan(Path("/"), tmp_path)
     assert [device.path for device in found if device.protocol == "file"] == [str(target)]
+
+
+@pytest.fixture
+def impatience() -> Iterator[None]:
+    """A test that waits for something is failed, not waited for."""
+
+    def fail(*_: object) -> None:
+        pytest.fail("the scan hangs")  # no OSError, which a scan may swallow
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def files_of_scan(folder: Path) -> list[str]:
+    return [device.path for device in guard.scan(Path("/"), folder) if device.protocol == "file"]
+
+
+@pytest.mark.usefixtures("impatience")
+@pytest.mark.parametrize("kind", ["fifo", "link", "deep", "deeper", "long", "surrogate", "number"])
+def test_a_planted_sidecar_does_not_stop_the_scan(kind: str, tmp_path: Path) -> None:
+    """Whatever is put in a sidecar's place, the scan ends, without it and with the others."""
+    target = a_file_target(config.load({}, data_dir=tmp_path))
+    good = a_file_target(config.load({}, data_dir=tmp_path), "good.dat")
+    sidecar = target.with_name(f"{target.name}.anvil.json")
+    text = sidecar.read_text()
+    serial = json.loads(text)["serial"]
+    sidecar.unlink()
+    if kind == "fifo":
+        os.mkfifo(sidecar)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_text(text)
+        sidecar.symlink_to("elsewhere")
+    else:
+        sidecar.write_text(
+            {
+                "deep": "[" * 4000,
+                "deeper": "[" * 200_000,
+                "long": " " * 4096 + text,
+                "surrogate": text.replace(serial, r"\ud800\u0000"),
+                "number": text.replace(f'"{serial}"', "1" * 5000),
+            }[kind]
+        )
+    assert files_of_scan(tmp_path) == [str(good)]
+
+
+def test_names_that_are_none_do_not_stop_the_scan(tmp_path: Path) -> None:
+    """A sidecar of nothing, and a name that is no text, are no targets."""
+    target = a_file_target(config.load({}, data_dir=tmp_path))
+    text = target.with_name(f"{target.name}.anvil.json").read_bytes()
+    for name in (b"", b".", b"..", b"\xff"):
+        (tmp_path / os.fsdecode(name + b".anvil.json")).write_bytes(text)
+    (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"data")
+    assert files_of_scan(tmp_path) == [str(target)]
 
 
 @pytest.mark.parametrize("fs_type", ["nfs4", "cifs", "9p", "fuse.sshfs"])

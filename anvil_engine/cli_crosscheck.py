@@ -206,6 +206,7 @@ def _measured(
         target = held.enter_context(
             open_target(
                 path,
+                read=any(phase.workload.reads for phase in profile),
                 write=profile.destructive,
                 direct=all(phase.workload.direct for phase in profile),
                 consent=Consent(confirm_serial, yes_destroy_data),

@@ -1,8 +1,10 @@
 """What a job is, and what it shares with the thread that watches it.
 
 `live` is written by the job alone and copied by the watcher at any moment: aligned
-64-bit counters, so no value is ever torn.  `ramp` is the job's own copy of `live` at the
-end of the ramp; what was measured is `live - ramp`.  `control` is written by the watcher.
+64-bit counters, so no value is ever torn.  It has a head, then a block for each class of
+what is recorded; a job that needs fewer classes has fewer blocks.  `ramp` is the job's own
+copy of `live` at the end of the ramp; what was measured is `live - ramp`.  `control` is
+written by the watcher.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -18,7 +20,20 @@ cdef enum:
     N_ERRNOS_C = 160          # Linux errno values are below 134; index 0 is a short transfer
     N_EPOCHS = 4
 
-# One direction's block of `live`.
+# The head of `live`.
+cdef enum:
+    MEASURED_FROM_C = 0       # CLOCK_MONOTONIC ns; 0 until the ramp is over
+    ENDED_AT_C
+    FIRST_ERRNO_C
+    FIRST_ERROR_OFFSET_C
+    HEAD_SIZE_C = 16
+
+# The classes; a job has the first 2, 4, 8 or 16 of these blocks.
+cdef enum:
+    READ_C = 0
+    WRITE_C = 1
+
+# One block.
 cdef enum:
     IOS_C = 0
     BYTES_C = 1
@@ -29,15 +44,7 @@ cdef enum:
     EPOCH_MAX_C = 8           # N_EPOCHS values: the slowest I/O of each recent interval
     ERRORS_C = 16
     COUNTS_C = 16 + 160
-    DIRECTION_SIZE_C = 16 + 160 + 36 * 64
-
-# After both directions.
-cdef enum:
-    MEASURED_FROM_C = 2 * (16 + 160 + 36 * 64)   # CLOCK_MONOTONIC ns; 0 until the ramp is over
-    ENDED_AT_C
-    FIRST_ERRNO_C
-    FIRST_ERROR_OFFSET_C
-    LIVE_SIZE_C = 2 * (16 + 160 + 36 * 64) + 16
+    BLOCK_SIZE_C = 16 + 160 + 36 * 64
 
 cdef enum:
     STOP_C = 0
@@ -91,6 +98,7 @@ cdef struct Loop:
     # Shared; borrowed from the memoryviews that Job holds.
     uint64_t *live
     uint64_t *ramp
+    unsigned n_blocks         # of live and of ramp
     const uint64_t *control
 
 

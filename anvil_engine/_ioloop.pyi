@@ -17,8 +17,8 @@ LAT_MAX: Final[int]
 EPOCH_MAX: Final[int]
 ERRORS: Final[int]
 COUNTS: Final[int]
-DIRECTION_SIZE: Final[int]
-LIVE_SIZE: Final[int]
+HEAD_SIZE: Final[int]
+BLOCK_SIZE: Final[int]
 CONTROL_SIZE: Final[int]
 MEASURED_FROM: Final[int]
 ENDED_AT: Final[int]
@@ -29,6 +29,7 @@ EPOCH: Final[int]
 EPOCHS: Final[int]
 ENGINES: Final[dict[str, int]]
 
+def live_size(n_blocks: int) -> int: ...
 def bucket_index(value_ns: int) -> int: ...
 def read_clocks() -> tuple[int, int, int] | None: ...
 def probe() -> None: ...

@@ -28,12 +28,12 @@ from posix.unistd cimport pread, pwrite
 from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
-READ, WRITE = 0, 1
+READ, WRITE = READ_C, WRITE_C
 N_BUCKETS = N_BUCKETS_C
 N_ERRNOS = N_ERRNOS_C
 IOS, BYTES, LAT_SUM, CLAMPED = IOS_C, BYTES_C, LAT_SUM_C, CLAMPED_C
 LAT_MIN, LAT_MAX, EPOCH_MAX, ERRORS, COUNTS = LAT_MIN_C, LAT_MAX_C, EPOCH_MAX_C, ERRORS_C, COUNTS_C
-DIRECTION_SIZE, LIVE_SIZE, CONTROL_SIZE = DIRECTION_SIZE_C, LIVE_SIZE_C, CONTROL_SIZE_C
+HEAD_SIZE, BLOCK_SIZE, CONTROL_SIZE = HEAD_SIZE_C, BLOCK_SIZE_C, CONTROL_SIZE_C
 MEASURED_FROM, ENDED_AT = MEASURED_FROM_C, ENDED_AT_C
 FIRST_ERRNO, FIRST_ERROR_OFFSET = FIRST_ERRNO_C, FIRST_ERROR_OFFSET_C
 STOP, EPOCH, EPOCHS = STOP_C, EPOCH_C, N_EPOCHS
@@ -68,8 +68,12 @@ def bucket_index(uint64_t value_ns):
     return bucket_of(value_ns)
 
 
-cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t epoch) noexcept nogil:
-    cdef uint64_t *block = loop.live + direction * <uint64_t>DIRECTION_SIZE_C
+cdef inline uint64_t *block_of(Loop *loop, unsigned kind) noexcept nogil:
+    return loop.live + HEAD_SIZE_C + kind * <uint64_t>BLOCK_SIZE_C
+
+
+cdef inline void record(Loop *loop, unsigned kind, uint64_t ns, uint64_t epoch) noexcept nogil:
+    cdef uint64_t *block = block_of(loop, kind)
     block[COUNTS_C + bucket_of(ns)] += 1
     block[IOS_C] += 1
     block[BYTES_C] += loop.bs
@@ -85,7 +89,7 @@ cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t ep
 
 cdef void record_error(Loop *loop, unsigned slot, int res) noexcept nogil:
     """Count a failed I/O: res < 0 is -errno, any other is a short transfer."""
-    cdef uint64_t *block = loop.live + loop.directions[slot] * <uint64_t>DIRECTION_SIZE_C
+    cdef uint64_t *block = block_of(loop, loop.directions[slot])
     cdef unsigned number = <unsigned>-res if res < 0 else 0
     block[ERRORS_C + (number if number < N_ERRNOS_C else N_ERRNOS_C - 1)] += 1
     if loop.live[FIRST_ERROR_OFFSET_C] == <uint64_t>-1:
@@ -201,10 +205,11 @@ cdef inline void release_slot(
 cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
     """Which of the EPOCH_MAX values the watcher's present interval uses; cleared when new."""
     cdef uint64_t epoch = load_shared(loop.control + EPOCH_C)
+    cdef unsigned kind
     if epoch != loop.epoch:
         loop.epoch = epoch
-        loop.live[EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
-        loop.live[DIRECTION_SIZE_C + EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
+        for kind in range(loop.n_blocks):
+            block_of(loop, kind)[EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
     return epoch & (N_EPOCHS - 1)
 
 
@@ -221,11 +226,11 @@ cdef void begin(Loop *loop) noexcept nogil:
 
 
 cdef void end_ramp(Loop *loop, uint64_t now) noexcept nogil:
-    cdef unsigned direction
-    memcpy(loop.ramp, loop.live, LIVE_SIZE_C * sizeof(uint64_t))
-    for direction in range(2):
-        loop.live[direction * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
-        loop.live[direction * DIRECTION_SIZE_C + LAT_MAX_C] = 0
+    cdef unsigned kind
+    memcpy(loop.ramp, loop.live, (block_of(loop, loop.n_blocks) - loop.live) * sizeof(uint64_t))
+    for kind in range(loop.n_blocks):
+        block_of(loop, kind)[LAT_MIN_C] = <uint64_t>-1
+        block_of(loop, kind)[LAT_MAX_C] = 0
     begin_measuring(loop, now)
 
 
@@ -444,11 +449,16 @@ cdef void *allocate(size_t count, size_t size) except NULL:
     return memory
 
 
+def live_size(unsigned n_blocks):
+    """How many elements `live` and `ramp` have for so many classes."""
+    return HEAD_SIZE_C + n_blocks * BLOCK_SIZE_C
+
+
 cdef class Job:
     """One job: its ring, slots, buffers and random numbers.  Run it once, in a fresh thread.
 
-    `live`, `ramp` (uint64[LIVE_SIZE]) and `control` (uint64[CONTROL_SIZE]) are shared with
-    the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
+    `live`, `ramp` (uint64[HEAD_SIZE + n * BLOCK_SIZE]) and `control` (uint64[CONTROL_SIZE])
+    are shared with the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
     granted.  Sizes are bytes, times nanoseconds; `ticks_per_second` is the TSC's, 0 to use
     CLOCK_MONOTONIC.
     """
@@ -478,9 +488,10 @@ cdef class Job:
         const uint64_t[::1] control not None,
     ):
         cdef Loop *loop = &self._loop
-        cdef unsigned slot
-        if live.shape[0] != LIVE_SIZE_C or ramp.shape[0] != LIVE_SIZE_C:
-            raise ValueError(f"live and ramp need {LIVE_SIZE_C} elements")
+        cdef unsigned kind
+        loop.n_blocks = max(live.shape[0] - HEAD_SIZE_C, 0) / BLOCK_SIZE_C
+        if loop.n_blocks < 2 or not live.shape[0] == ramp.shape[0] == live_size(loop.n_blocks):
+            raise ValueError("live and ramp need a head and the same number of blocks, 2 or more")
         if control.shape[0] != CONTROL_SIZE_C:
             raise ValueError(f"control needs {CONTROL_SIZE_C} elements")
         if not blocks or not bs or not iodepth or not batch_submit or not batch_complete:
@@ -499,8 +510,8 @@ cdef class Job:
         loop.null_latency_ns = null_latency_ns
         set_clock(&loop.clock, ticks_per_second)
         loop.live, loop.ramp, loop.control = &live[0], &ramp[0], &control[0]
-        for slot in range(2):
-            live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
+        for kind in range(loop.n_blocks):
+            block_of(loop, kind)[LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
         choose_next(loop, read_pct, is_random)

@@ -97,12 +97,13 @@ class Measurement:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
+        self._live_size = _ioloop.live_size(2)
         self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload
         assert workload.size is not None
-        live, ramp = (np.zeros(_ioloop.LIVE_SIZE, np.uint64) for _ in range(2))
+        live, ramp = (np.zeros(self._live_size, np.uint64) for _ in range(2))
         job = _ioloop.Job(
             engine=self.engine,
             fd=fd,
@@ -207,8 +208,8 @@ class Measurement:
         return max(int(thread.live[_ioloop.ENDED_AT]) for thread in self._threads) / 1e9
 
     def _sum(self, which: str) -> Counters:
-        """All jobs' counters added up; shape (LIVE_SIZE,).  Minima and maxima mean nothing."""
-        total = np.zeros(_ioloop.LIVE_SIZE, np.uint64)
+        """All jobs' counters added up.  Minima and maxima mean nothing in it."""
+        total = np.zeros(self._live_size, np.uint64)
         for thread in self._threads:
             total += getattr(thread, which)
         return total
@@ -316,9 +317,9 @@ class Measurement:
         return tuple(found)
 
 
-def _block(counters: Counters, direction: int) -> Counters:
-    start = direction * _ioloop.DIRECTION_SIZE
-    return counters[start : start + _ioloop.DIRECTION_SIZE]
+def _block(counters: Counters, kind: int) -> Counters:
+    start = _ioloop.HEAD_SIZE + kind * _ioloop.BLOCK_SIZE
+    return counters[start : start + _ioloop.BLOCK_SIZE]
 
 
 def _errors(change: Counters) -> dict[str, int]:

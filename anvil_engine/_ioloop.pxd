@@ -9,6 +9,7 @@ written by the watcher.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from anvil_engine._arrivals cimport arrival_clock
 from anvil_engine._clock cimport tick_clock
 from anvil_engine._uring cimport uring
 
@@ -26,12 +27,17 @@ cdef enum:
     ENDED_AT_C
     FIRST_ERRNO_C
     FIRST_ERROR_OFFSET_C
+    STARTED_C                 # open loop: I/Os that were started,
+    LATE_C                    # those of them that had to wait for a free slot,
+    MISSED_C                  # and those that were due at the end and not started;
+    BEHIND_NS_C               # how long the first of these had been due
     HEAD_SIZE_C = 16
 
 # The classes; a job has the first 2, 4, 8 or 16 of these blocks.
 cdef enum:
     READ_C = 0
     WRITE_C = 1
+    RESPONSE_C = 4            # + direction: from the intended start, open loop only
 
 # One block.
 cdef enum:
@@ -63,6 +69,7 @@ cdef struct Loop:
     uint64_t base_offset
     uint64_t read_below       # a random number below this means read
     uint64_t only             # direction when it does not mix
+    int (*run)(Loop *loop) noexcept nogil
     uint64_t (*next_io)(Loop *loop) noexcept nogil
     tick_clock clock
     int64_t runtime_ns
@@ -98,8 +105,28 @@ cdef struct Loop:
     # Shared; borrowed from the memoryviews that Job holds.
     uint64_t *live
     uint64_t *ramp
-    unsigned n_blocks         # of live and of ramp
     const uint64_t *control
+    unsigned n_blocks         # of live and of ramp
+    # What only the general loop uses.
+    bint is_general
+    int (*finish)(Loop *loop, int result) noexcept nogil
+    int (*submit)(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil
+    void (*gather)(Loop *loop) noexcept nogil      # chooses what to start now
+    unsigned (*take)(Loop *loop) noexcept nogil    # decides one I/O and its slot
+    int (*turn)(Loop *loop) noexcept nogil         # submits it, and settles what completed
+    unsigned n_filled         # of pending: those that have an SQE
+    unsigned wait_for         # what `gather` leaves for `turn`: how many completions to
+    int64_t patience_ns       # wait for, and how long at most
+    uint64_t rate             # intended starts a second; 0 is a closed loop
+    bint is_poisson
+    arrival_clock arrivals
+    uint64_t arrival_state[4]
+    uint64_t began            # ticks, as are the next two; the arrivals count from here
+    uint64_t full_until       # when every slot was last found in flight
+    uint64_t *intended        # by slot; owned, iodepth elements
+    unsigned *flying          # the null device's slots, oldest first; owned, iodepth elements
+    unsigned first_flying
+    unsigned n_flying
 
 
 cdef class Job:

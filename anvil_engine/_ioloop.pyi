@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 READ: Final[int]
 WRITE: Final[int]
+RESPONSE: Final[int]
 N_BUCKETS: Final[int]
 N_ERRNOS: Final[int]
 IOS: Final[int]
@@ -24,6 +25,10 @@ MEASURED_FROM: Final[int]
 ENDED_AT: Final[int]
 FIRST_ERRNO: Final[int]
 FIRST_ERROR_OFFSET: Final[int]
+STARTED: Final[int]
+LATE: Final[int]
+MISSED: Final[int]
+BEHIND_NS: Final[int]
 STOP: Final[int]
 EPOCH: Final[int]
 EPOCHS: Final[int]
@@ -31,6 +36,9 @@ ENGINES: Final[dict[str, int]]
 
 def live_size(n_blocks: int) -> int: ...
 def bucket_index(value_ns: int) -> int: ...
+def intended_starts(
+    rate: int, ticks_per_second: int, seed: int, count: int, *, is_poisson: bool
+) -> list[int]: ...
 def read_clocks() -> tuple[int, int, int] | None: ...
 def probe() -> None: ...
 
@@ -61,6 +69,8 @@ class Job:
         ticks_per_second: int,
         seed: int,
         continue_on_error: bool,
+        rate: int,
+        is_poisson: bool,
         live: npt.NDArray[np.uint64],
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],

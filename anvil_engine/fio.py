@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anvil_engine.units import format_size
-from anvil_engine.workload import Phase
+from anvil_engine.workload import Phase, Workload
 
 
 def job_text(phase: Phase, filename: str) -> str:
@@ -41,4 +41,16 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"iodepth_batch_submit={workload.iodepth_batch_submit}")
     if workload.iodepth_batch_complete_min > 1:
         options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
-    return options
+    return options + _pace_options(workload)
+
+
+def _pace_options(workload: Workload) -> list[str]:
+    if workload.rate_iops is None:
+        return []
+    # fio gives each direction a rate of its own.
+    reads = round(workload.rate_iops * workload.read_pct / 100)
+    rates = [str(reads) if workload.reads else "", str(workload.rate_iops - reads)]
+    return [
+        f"rate_iops={','.join(rates if workload.writes else rates[:1])}",
+        f"rate_process={workload.rate_process}",
+    ]

@@ -21,13 +21,21 @@ import numpy.typing as npt
 
 from anvil_engine import _ioloop, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
-from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
+from anvil_engine.results import (
+    DirectionResult,
+    DirectionSample,
+    Latencies,
+    Pace,
+    PhaseResult,
+)
 from anvil_engine.workload import Workload
 
 INTERVAL_S = 1.0
 DRAIN_S = 30.0
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
+KEPT_UP = 0.99
+"""Of the I/Os that were due, the share that an open loop has started when it kept up."""
 NO_ERROR = (1 << 64) - 1
 
 Counters = npt.NDArray[np.uint64]
@@ -97,7 +105,7 @@ class Measurement:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
-        self._live_size = _ioloop.live_size(2)
+        self._live_size = _ioloop.live_size(8 if workload.rate_iops else 2)
         self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
 
     def _job(self, fd: int, index: int) -> _JobThread:
@@ -123,6 +131,8 @@ class Measurement:
             # Weyl steps keep the jobs' streams apart whatever the seed.
             seed=(self.randseed + index * 0x9E3779B97F4A7C15) % (1 << 64),
             continue_on_error=workload.continue_on_error,
+            rate=workload.rate_iops or 0,
+            is_poisson=workload.rate_process == "poisson",
             live=live,
             ramp=ramp,
             control=self._control,
@@ -257,6 +267,7 @@ class Measurement:
             int(_block(change, direction)[_ioloop.LAT_SUM])
             for direction in (_ioloop.READ, _ioloop.WRITE)
         )
+        pace = self._pace(change)
         return PhaseResult(
             workload=asdict(self.workload),
             elapsed_s=elapsed,
@@ -269,23 +280,50 @@ class Measurement:
             cpu_system_pct=100 * sum(thread.cpu_system_s for thread in self._threads) / whole,
             randseed=self.randseed,
             engine=self._engine_notes(),
-            warnings=self._warnings(),
+            warnings=(*self._warnings(), *_pace_warnings(pace)),
+            pace=pace,
         )
 
     def _direction_result(
         self, change: Counters, direction: int, elapsed: float
     ) -> DirectionResult | None:
-        block = _block(change, direction)
-        lives = [_block(thread.live, direction) for thread in self._threads]
+        lat = self._latencies(change, direction)
+        if lat is None:
+            return None
         return summary.direction_result(
+            lat,
+            io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
+            seconds=elapsed,
+            response=self._latencies(change, _ioloop.RESPONSE + direction),
+        )
+
+    def _latencies(self, change: Counters, kind: int) -> Latencies | None:
+        """What the jobs recorded of one class; None when nothing, or when it has no block."""
+        block = _block(change, kind)
+        if not block.size:
+            return None
+        lives = [_block(thread.live, kind) for thread in self._threads]
+        return summary.latencies(
             block[_ioloop.COUNTS :],
             ios=int(block[_ioloop.IOS]),
-            io_bytes=int(block[_ioloop.BYTES]),
-            seconds=elapsed,
-            lat_sum_ns=int(block[_ioloop.LAT_SUM]),
-            lat_min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
-            lat_max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
+            sum_ns=int(block[_ioloop.LAT_SUM]),
+            min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
+            max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
             clamped=int(block[_ioloop.CLAMPED]),
+        )
+
+    def _pace(self, change: Counters) -> Pace | None:
+        if self.workload.rate_iops is None:
+            return None
+        started = int(change[_ioloop.STARTED])
+        behind = max(int(thread.live[_ioloop.BEHIND_NS]) for thread in self._threads)
+        return Pace(
+            rate_iops=self.workload.rate_iops * self.workload.numjobs,
+            rate_process=self.workload.rate_process,
+            due=started + int(change[_ioloop.MISSED]),
+            started=started,
+            late=int(change[_ioloop.LATE]),
+            behind_s=behind / 1e9,
         )
 
     def _engine_notes(self) -> dict[str, Any]:
@@ -315,6 +353,17 @@ class Measurement:
                 "locked memory limit (ulimit -l) for less CPU per I/O"
             )
         return tuple(found)
+
+
+def _pace_warnings(pace: Pace | None) -> list[str]:
+    if pace is None or pace.started >= KEPT_UP * pace.due:
+        return []
+    return [
+        f"could not keep up with {pace.rate_iops} IOPS: of {pace.due} I/Os that were due "
+        f"{pace.started} were started ({100 * pace.started / pace.due:.1f} %), and the end was "
+        f"{pace.behind_s:.2f} s behind the schedule; use a lower rate_iops, or more iodepth or "
+        "numjobs"
+    ]
 
 
 def _block(counters: Counters, kind: int) -> Counters:

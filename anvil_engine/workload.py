@@ -20,6 +20,8 @@ ESTIMATE_OVERHEAD_S = 10
 MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
 MAX_BS = 1 << 30
+MAX_RATE_IOPS = 1_000_000_000
+RATE_PROCESSES = ("linear", "poisson")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -35,7 +37,11 @@ class Workload:
     `rwmixread` counts for `rw` and `randrw` only.  Random offsets are drawn
     independently of each other (fio's `norandommap`).  `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
-    once as are free.  Raises `InvalidWorkload`.
+    once as are free.
+
+    `rate_iops` makes an open loop of it: each job means to start that many I/Os a second,
+    reads and writes together, at intervals that are equal (`rate_process` linear) or
+    independent (poisson), whatever the device does.  Raises `InvalidWorkload`.
     """
 
     rw: str
@@ -52,6 +58,8 @@ class Workload:
     continue_on_error: bool = False
     iodepth_batch_submit: int | None = None
     iodepth_batch_complete_min: int = 1
+    rate_iops: int | None = None
+    rate_process: str = "linear"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -84,6 +92,22 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+        self._check_pace()
+
+    def _check_pace(self) -> None:
+        _require(
+            self.rate_iops is None or 1 <= self.rate_iops <= MAX_RATE_IOPS,
+            f"rate_iops={self.rate_iops} is not in 1..{MAX_RATE_IOPS}",
+        )
+        _require(
+            self.rate_process in RATE_PROCESSES,
+            f"rate_process={self.rate_process} is not known; use {' or '.join(RATE_PROCESSES)}",
+        )
+        _require(
+            self.rate_iops is None or self.iodepth_batch_complete_min == 1,
+            f"iodepth_batch_complete_min={self.iodepth_batch_complete_min} makes I/Os wait for "
+            "each other; leave it out with rate_iops",
+        )
 
     @property
     def writes(self) -> bool:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from anvil_engine import histogram, native, session
+from anvil_engine import fio, histogram, native, session
 from anvil_engine.errors import RingUnavailable
 from anvil_engine.plan import expand
 from anvil_engine.results import TERMINAL, PhaseComplete, PhaseSample, RunStarted
@@ -125,3 +125,13 @@ def test_a_phase_tells_fio_the_same(target_path):
     assert {"rw=randrw", "bs=4k", "iodepth=4", "rwmixread=50", f"filename={target_path}"} <= {
         *lines
     }
+
+
+@pytest.mark.parametrize(
+    ("rw", "rates"), [("read", "1000"), ("randwrite", ",1000"), ("randrw", "700,300")]
+)
+def test_fio_is_told_the_rate_of_each_direction(rw, rates):
+    """fio's rate_iops is a direction's own, ours is the job's: a mix is divided."""
+    workload = Workload(rw=rw, bs=4096, rwmixread=70, rate_iops=1000, rate_process="poisson")
+    lines = fio.job_text(Phase("p", workload), "/dev/null").splitlines()
+    assert {f"rate_iops={rates}", "rate_process=poisson"} <= {*lines}

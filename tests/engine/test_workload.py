@@ -26,6 +26,8 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
         {"iodepth_batch_submit": 0},
+        {"rate_iops": 0},
+        {"rate_process": "sometimes"},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):

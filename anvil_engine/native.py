@@ -34,6 +34,8 @@ INTERVAL_S = 1.0
 DRAIN_S = 30.0
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
+FULL_DEPTH = 0.95
+"""Of iodepth x numjobs, the mean number in flight below which a closed loop says so."""
 KEPT_UP = 0.99
 """Of the I/Os that were due, the share that an open loop has started when it kept up."""
 NO_ERROR = (1 << 64) - 1
@@ -268,19 +270,24 @@ class Measurement:
             for direction in (_ioloop.READ, _ioloop.WRITE)
         )
         pace = self._pace(change)
+        # Little's law: the mean number in flight is the sum of latencies over time.
+        mean_depth = latencies / 1e9 / elapsed if elapsed > 0 else 0.0
         return PhaseResult(
             workload=asdict(self.workload),
             elapsed_s=elapsed,
             read=self._direction_result(change, _ioloop.READ, elapsed),
             write=self._direction_result(change, _ioloop.WRITE, elapsed),
             errors=_errors(change),
-            # Little's law: the mean number in flight is the sum of latencies over time.
-            mean_depth=latencies / 1e9 / elapsed if elapsed > 0 else 0.0,
+            mean_depth=mean_depth,
             cpu_user_pct=100 * sum(thread.cpu_user_s for thread in self._threads) / whole,
             cpu_system_pct=100 * sum(thread.cpu_system_s for thread in self._threads) / whole,
             randseed=self.randseed,
             engine=self._engine_notes(),
-            warnings=(*self._warnings(), *_pace_warnings(pace)),
+            warnings=(
+                *self._warnings(),
+                *self._depth_warnings(mean_depth),
+                *_pace_warnings(pace),
+            ),
             pace=pace,
         )
 
@@ -353,6 +360,15 @@ class Measurement:
                 "locked memory limit (ulimit -l) for less CPU per I/O"
             )
         return tuple(found)
+
+    def _depth_warnings(self, mean_depth: float) -> list[str]:
+        depth = self._threads[0].job.iodepth * self.workload.numjobs
+        if self.workload.is_paced or mean_depth >= FULL_DEPTH * depth:
+            return []
+        return [
+            f"the mean depth was {mean_depth:.1f} of {depth} ({100 * mean_depth / depth:.0f} %): "
+            "the rest of the time went into submitting, or into waiting for batches"
+        ]
 
 
 def _pace_warnings(pace: Pace | None) -> list[str]:

@@ -125,6 +125,11 @@ class Workload:
         return self.rw in RANDOM
 
     @property
+    def is_paced(self) -> bool:
+        """Whether fewer than `iodepth` I/Os in flight are meant."""
+        return self.rate_iops is not None
+
+    @property
     def read_pct(self) -> int:
         """Percent of I/Os that read: 100 or 0 unless the workload mixes."""
         if self.reads and self.writes:

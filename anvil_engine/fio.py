@@ -41,6 +41,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"iodepth_batch_submit={workload.iodepth_batch_submit}")
     if workload.iodepth_batch_complete_min > 1:
         options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
+    if workload.cpus_allowed is not None:
+        options.append(f"cpus_allowed={workload.cpus_allowed}")
     return options + _pace_options(workload)
 
 

@@ -52,14 +52,28 @@ class Interval:
     write: DirectionSample | None
 
 
-def check_available(engine: str) -> None:
-    """Raise `RingUnavailable`, saying what forbids io_uring, when `engine` needs it."""
+def check_available(engine: str, workload: Workload) -> None:
+    """Raise `EngineError`, with the reason and the way out, for what cannot be done here.
+
+    `RingUnavailable` when `engine` needs io_uring and something forbids it.
+    """
+    _check_cpus(workload)
     if engine != "native":
         return
     try:
         _ioloop.probe()
     except OSError as error:
         raise _ring_refused(error) from error
+
+
+def _check_cpus(workload: Workload) -> None:
+    ours = os.sched_getaffinity(0)
+    if missing := (workload.cpus or frozenset()) - ours:
+        raise EngineError(
+            f"cpus_allowed={workload.cpus_allowed}: this process may not use CPU "
+            f"{', '.join(map(str, sorted(missing)))}; it may use "
+            f"{', '.join(map(str, sorted(ours)))}"
+        )
 
 
 def _ring_refused(error: OSError) -> RingUnavailable:
@@ -81,14 +95,18 @@ def _ring_refused(error: OSError) -> RingUnavailable:
 class _JobThread(threading.Thread):
     """One job and what its thread cost."""
 
-    def __init__(self, job: _ioloop.Job, live: Counters, ramp: Counters) -> None:
+    def __init__(
+        self, job: _ioloop.Job, live: Counters, ramp: Counters, cpus: frozenset[int] | None
+    ) -> None:
         super().__init__(daemon=True)
-        self.job, self.live, self.ramp = job, live, ramp
+        self.job, self.live, self.ramp, self.cpus = job, live, ramp, cpus
         self.error: OSError | None = None
         self.cpu_user_s = self.cpu_system_s = 0.0
 
     def run(self) -> None:
         try:
+            if self.cpus is not None:
+                os.sched_setaffinity(0, self.cpus)  # of this thread alone
             self.job.run()
         except OSError as error:
             self.error = error
@@ -139,7 +157,7 @@ class Measurement:
             ramp=ramp,
             control=self._control,
         )
-        return _JobThread(job, live, ramp)
+        return _JobThread(job, live, ramp, workload.cpus)
 
     def run(self, stop: threading.Event) -> Generator[Interval, None, PhaseResult | None]:
         """Yield an interval a second, return the result: None when stopped within the ramp.

@@ -58,20 +58,28 @@ def run(
     yield _started(plan, target, engine)
     partial: PhaseResult | None = None
     for order, phase in enumerate(plan.phases):
+        # What the last phase lacks is better known before the first one takes an hour.
         try:
-            native.check_available(engine)
+            native.check_available(engine, phase.workload)
+        except AnvilError as error:
+            yield from _failed(order, phase, error)
+            return
+    for order, phase in enumerate(plan.phases):
+        try:
             partial = yield from _phase(order, phase, target, engine, seed, stop)
         except AnvilError as error:
-            number = error.errno if isinstance(error, DeviceError) else None
-            yield PhaseFailed(
-                phase_order=order, phase_name=phase.name, error=str(error), errno=number
-            )
-            yield RunFailed(error=f"phase {phase.name}: {error}")
+            yield from _failed(order, phase, error)
             return
         if stop.is_set():
             yield RunAborted(reason=ABORTED_BY_USER, partial=partial)
             return
     yield RunComplete()
+
+
+def _failed(order: int, phase: Phase, error: AnvilError) -> Iterator[Event]:
+    number = error.errno if isinstance(error, DeviceError) else None
+    yield PhaseFailed(phase_order=order, phase_name=phase.name, error=str(error), errno=number)
+    yield RunFailed(error=f"phase {phase.name}: {error}")
 
 
 def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:

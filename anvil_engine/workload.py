@@ -6,6 +6,7 @@ a `Profile` a named list of phases.  Nobody downstream checks them again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -29,6 +30,18 @@ def _require(condition: bool, message: str) -> None:
         raise InvalidWorkload(message)
 
 
+def _parse_cpus(text: str) -> frozenset[int]:
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        _require(match is not None, f"cpus_allowed={text} is not a list of CPUs like 0-3,7")
+        assert match is not None
+        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+        _require(first <= last, f"cpus_allowed={text} has a range that ends before it begins")
+        cpus.update(range(first, last + 1))
+    return frozenset(cpus)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """One kind of I/O.  Sizes are bytes, times seconds, `rwmixread` percent.
@@ -41,7 +54,10 @@ class Workload:
 
     `rate_iops` makes an open loop of it: each job means to start that many I/Os a second,
     reads and writes together, at intervals that are equal (`rate_process` linear) or
-    independent (poisson), whatever the device does.  Raises `InvalidWorkload`.
+    independent (poisson), whatever the device does.
+
+    The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".  Raises
+    `InvalidWorkload`.
     """
 
     rw: str
@@ -60,6 +76,7 @@ class Workload:
     iodepth_batch_complete_min: int = 1
     rate_iops: int | None = None
     rate_process: str = "linear"
+    cpus_allowed: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -93,6 +110,8 @@ class Workload:
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
         self._check_pace()
+        if self.cpus_allowed is not None:
+            _parse_cpus(self.cpus_allowed)
 
     def _check_pace(self) -> None:
         _require(
@@ -123,6 +142,11 @@ class Workload:
     def is_random(self) -> bool:
         """Whether offsets are drawn at random."""
         return self.rw in RANDOM
+
+    @property
+    def cpus(self) -> frozenset[int] | None:
+        """The CPUs of `cpus_allowed`; None for all that the process may use."""
+        return None if self.cpus_allowed is None else _parse_cpus(self.cpus_allowed)
 
     @property
     def is_paced(self) -> bool:

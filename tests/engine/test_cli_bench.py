@@ -85,6 +85,7 @@ def test_json_is_alone_on_stdout_and_counts_every_io(capsys: pytest.CaptureFixtu
     "more",
     [
         {},
+        {"cpus_allowed": "0"},
         {"iodepth_batch_complete_min": 1, "rate_iops": 2000, "rate_process": "poisson"},
     ],
     ids=lambda more: " ".join(more),

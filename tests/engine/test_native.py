@@ -258,3 +258,26 @@ def test_a_forbidden_ring_names_the_cause_and_the_way_out(monkeypatch):
         assert isinstance(error, RingUnavailable)
         assert re.search(cause, str(error))
         assert "--engine sync" in str(error)
+
+
+@engines
+def test_jobs_run_where_they_may(a_file, engine):
+    """cpus_allowed binds the jobs' threads, and leaves the process as it was."""
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    workload = Workload(**RANDOM_4K, cpus_allowed=str(cpu), numjobs=2)
+    run = native.Measurement(workload, fd=a_file, engine=engine, randseed=1)
+    seen = set()
+    stop = threading.Event()
+    threads = run.run(stop)
+    watcher = threading.Timer(0.1, lambda: seen.update(affinities()))
+    watcher.start()
+    list(threads)
+    watcher.join()
+    assert seen == {frozenset({cpu})}
+    assert os.sched_getaffinity(0) == before
+
+
+def affinities():
+    jobs = [t for t in threading.enumerate() if isinstance(t, native._JobThread)]
+    return [frozenset(os.sched_getaffinity(job.native_id)) for job in jobs]

@@ -37,6 +37,7 @@ cdef enum:
 cdef enum:
     READ_C = 0
     WRITE_C = 1
+    FSYNC_C = 3
     RESPONSE_C = 4            # + direction: from the intended start, open loop only
 
 # One block.
@@ -117,6 +118,8 @@ cdef struct Loop:
     unsigned n_filled         # of pending: those that have an SQE
     unsigned wait_for         # what `gather` leaves for `turn`: how many completions to
     int64_t patience_ns       # wait for, and how long at most
+    unsigned fsync_every      # writes between two fsyncs; 0 for none
+    unsigned until_fsync
     uint64_t rate             # intended starts a second; 0 is a closed loop
     bint is_poisson
     arrival_clock arrivals

@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 READ: Final[int]
 WRITE: Final[int]
+FSYNC: Final[int]
 RESPONSE: Final[int]
 N_BUCKETS: Final[int]
 N_ERRNOS: Final[int]
@@ -71,6 +72,7 @@ class Job:
         continue_on_error: bool,
         rate: int,
         is_poisson: bool,
+        fsync_every: int,
         live: npt.NDArray[np.uint64],
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],

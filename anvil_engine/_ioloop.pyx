@@ -23,13 +23,13 @@ from posix.time cimport (
     clock_nanosleep,
     timespec,
 )
-from posix.unistd cimport pread, pwrite
+from posix.unistd cimport fsync, pread, pwrite
 
 from anvil_engine._arrivals cimport *
 from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
-READ, WRITE, RESPONSE = READ_C, WRITE_C, RESPONSE_C
+READ, WRITE, FSYNC, RESPONSE = READ_C, WRITE_C, FSYNC_C, RESPONSE_C
 N_BUCKETS = N_BUCKETS_C
 N_ERRNOS = N_ERRNOS_C
 IOS, BYTES, LAT_SUM, CLAMPED = IOS_C, BYTES_C, LAT_SUM_C, CLAMPED_C
@@ -437,6 +437,22 @@ cdef unsigned take_io(Loop *loop) noexcept nogil:
     return take_slot(loop)
 
 
+cdef unsigned take_or_fsync(Loop *loop) noexcept nogil:
+    """An fsync after every so many writes, among what is in flight, as fio does it."""
+    cdef unsigned slot
+    if loop.until_fsync == 0:
+        loop.until_fsync = loop.fsync_every
+        loop.n_free -= 1
+        slot = loop.free_slots[loop.n_free]
+        loop.directions[slot] = FSYNC_C
+        loop.offsets[slot] = 0
+        loop.in_flight += 1
+        return slot
+    slot = take_slot(loop)
+    loop.until_fsync -= loop.directions[slot] == WRITE_C
+    return slot
+
+
 cdef inline void add_pending(Loop *loop, unsigned slot) noexcept nogil:
     loop.pending[loop.n_pending] = slot
     loop.n_pending += 1
@@ -464,10 +480,12 @@ cdef void gather_due(Loop *loop) noexcept nogil:
     cdef unsigned slot
     while loop.n_free and due < past and loop.n_pending < loop.batch_submit:
         slot = loop.take(loop)
+        add_pending(loop, slot)
+        if loop.directions[slot] == FSYNC_C:
+            continue  # it comes with the writes before it and is on no schedule
         loop.intended[slot] = due
         loop.live[STARTED_C] += 1
         loop.live[LATE_C] += due < loop.full_until
-        add_pending(loop, slot)
         next_arrival(loop)
         due = loop.began + loop.arrivals.due
     loop.patience_ns = WAIT_NS
@@ -488,7 +506,7 @@ cdef void note_backlog(Loop *loop) noexcept nogil:
 
 cdef inline int expected(Loop *loop, unsigned slot) noexcept nogil:
     """What the kernel answers to the slot's I/O when it did all of it."""
-    return <int>loop.bs
+    return 0 if loop.directions[slot] == FSYNC_C else <int>loop.bs
 
 
 cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogil:
@@ -499,7 +517,7 @@ cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogi
         loop.full_until = now
     if res == expected(loop, slot):
         record(loop, kind, clock_to_ns(&loop.clock, now - loop.stamps[slot]), epoch)
-        if loop.rate:
+        if loop.rate and kind != FSYNC_C:
             record(
                 loop, RESPONSE_C + kind,
                 clock_to_ns(&loop.clock, now - loop.intended[slot]), epoch,
@@ -525,10 +543,28 @@ cdef int collect_ring(Loop *loop) noexcept nogil:
     return 0
 
 
+cdef void fill_any_sqe(Loop *loop, unsigned slot) noexcept nogil:
+    cdef uring_sqe *sqe
+    if loop.directions[slot] != FSYNC_C:
+        fill_sqe(loop, slot)
+        return
+    sqe = uring_next_sqe(&loop.ring)
+    sqe.opcode = URING_OP_FSYNC
+    sqe.flags = loop.sqe_flags
+    sqe.ioprio = 0
+    sqe.fd = loop.sqe_fd
+    sqe.off = 0
+    sqe.addr = 0
+    sqe.len = 0
+    sqe.op_flags = 0
+    sqe.user_data = slot
+    sqe.buf_index = 0
+
+
 cdef int turn_ring(Loop *loop) noexcept nogil:
     cdef int result
     while loop.n_filled < loop.n_pending:
-        fill_sqe(loop, loop.pending[loop.n_filled])
+        fill_any_sqe(loop, loop.pending[loop.n_filled])
         loop.n_filled += 1
     result = loop.submit(loop, loop.wait_for, max(loop.patience_ns, 0))
     loop.n_filled = loop.n_pending
@@ -540,7 +576,9 @@ cdef int64_t transfer(Loop *loop, unsigned slot) noexcept nogil:
     cdef char *data = loop.pool + slot * loop.bs
     cdef int64_t offset = <int64_t>loop.offsets[slot]
     cdef int64_t moved
-    if loop.directions[slot] == WRITE_C:
+    if loop.directions[slot] == FSYNC_C:
+        moved = fsync(loop.fd)
+    elif loop.directions[slot] == WRITE_C:
         moved = pwrite(loop.fd, data, loop.bs, offset)
     else:
         moved = pread(loop.fd, data, loop.bs, offset)
@@ -710,6 +748,7 @@ cdef class Job:
         bint continue_on_error,
         uint64_t rate,
         bint is_poisson,
+        unsigned fsync_every,
         uint64_t[::1] live not None,
         uint64_t[::1] ramp not None,
         const uint64_t[::1] control not None,
@@ -742,6 +781,7 @@ cdef class Job:
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
         loop.rate, loop.is_poisson = rate, is_poisson
+        loop.fsync_every = loop.until_fsync = fsync_every
         # A stream of their own: the same seed gives the same offsets at every rate.
         seed_random(loop.arrival_state, ~seed)
         choose_loop(loop, self._engine)
@@ -802,7 +842,7 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
 cdef int choose_loop(Loop *loop, int engine) except -1:
     """The loop, and the functions of the general one if anything needs it."""
     loop.submit = submit_and_wait
-    loop.is_general = loop.rate > 0
+    loop.is_general = loop.rate or loop.fsync_every
     if engine == RING:
         loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring
     elif engine == SYNC:
@@ -812,9 +852,11 @@ cdef int choose_loop(Loop *loop, int engine) except -1:
     if not loop.is_general:
         return 0
     loop.run = run_general
-    loop.take = take_io
+    loop.take = take_or_fsync if loop.fsync_every else take_io
     loop.gather = gather_due if loop.rate else gather_free
     loop.flying = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
+    if loop.fsync_every and loop.n_blocks < FSYNC_C + 1:
+        raise ValueError("live has no block for fsync")
     if loop.rate:
         if loop.n_blocks < RESPONSE_C + 4:
             raise ValueError("live has no blocks for response times")

@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 cdef extern from "_uring.h" nogil:
     enum:
+        URING_OP_FSYNC
         URING_OP_READ_FIXED
         URING_OP_WRITE_FIXED
         URING_OP_ASYNC_CANCEL

@@ -116,6 +116,13 @@ FILE_BLOCK_BYTES = 4096
     metavar="LIST",
     help="CPUs that the jobs' threads may use, like 0-3,7; all by default.",
 )
+@click.option(
+    "--fsync",
+    type=int,
+    default=0,
+    show_default="never",
+    help="Writes of a job between two fsyncs, whose latency is reported by itself.",
+)
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
@@ -174,7 +181,7 @@ def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
-        "rate_iops", "rate_process", "cpus_allowed",
+        "rate_iops", "rate_process", "cpus_allowed", "fsync",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

@@ -52,6 +52,7 @@ def _job(phase: PhaseRecord) -> dict[str, Any]:
     return job | {
         "read": _direction(result.read, result, samples["read"]),
         "write": _direction(result.write, result, samples["write"]),
+        **({"sync": _sync(result.sync)} if result.sync else {}),
         "job_runtime": round(result.elapsed_s * 1000) * workload.numjobs,
         "usr_cpu": result.cpu_user_pct / workload.numjobs,
         "sys_cpu": result.cpu_system_pct / workload.numjobs,
@@ -83,6 +84,10 @@ def _direction(
         **_spread("iops", "stddev", [sample.iops for sample in active]),
         "samples": [sample and _sample(sample) for sample in samples],
     }
+
+
+def _sync(found: Latencies) -> dict[str, Any]:
+    return {"total_ios": found.ios, "lat_ns": _latencies(found)}
 
 
 def _latencies(found: Latencies) -> dict[str, Any]:

@@ -123,6 +123,9 @@ def _latency_lines(name: str, found: Latencies | None) -> Iterator[str]:
 
 
 def _shared_lines(workload: Workload, result: PhaseResult) -> Iterator[str]:
+    if result.sync is not None:
+        yield "  fsync:"
+        yield from _latency_lines("sync", result.sync)
     yield from _distribution_lines(result)
     # As in fio, of the jobs' time, so that it does not grow with their number.
     user, system = (
@@ -136,8 +139,9 @@ def _shared_lines(workload: Workload, result: PhaseResult) -> Iterator[str]:
             f"  rate         : {pace.rate_iops} IOPS {pace.rate_process}, started {pace.started} "
             f"of {pace.due}, {pace.late} late, {pace.behind_s:.3f}s behind at the end"
         )
+    syncs = result.sync.ios if result.sync else 0
     reads, writes = (side.ios if side else 0 for side in (result.read, result.write))
-    yield f"     issued rwts: total={reads},{writes},0,0"
+    yield f"     issued rwts: total={reads},{writes},0,{syncs}"
     if result.errors:
         counted = ", ".join(f"{name}={count}" for name, count in result.errors.items())
         yield f"     errors     : {counted}"

@@ -43,6 +43,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}")
     if workload.cpus_allowed is not None:
         options.append(f"cpus_allowed={workload.cpus_allowed}")
+    if workload.fsync:
+        options.append(f"fsync={workload.fsync}")
     return options + _pace_options(workload)
 
 

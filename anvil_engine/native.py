@@ -125,7 +125,7 @@ class Measurement:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
-        self._live_size = _ioloop.live_size(8 if workload.rate_iops else 2)
+        self._live_size = _ioloop.live_size(_n_blocks(workload))
         self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
 
     def _job(self, fd: int, index: int) -> _JobThread:
@@ -153,6 +153,7 @@ class Measurement:
             continue_on_error=workload.continue_on_error,
             rate=workload.rate_iops or 0,
             is_poisson=workload.rate_process == "poisson",
+            fsync_every=workload.fsync,
             live=live,
             ramp=ramp,
             control=self._control,
@@ -307,6 +308,7 @@ class Measurement:
                 *_pace_warnings(pace),
             ),
             pace=pace,
+            sync=self._latencies(change, _ioloop.FSYNC),
         )
 
     def _direction_result(
@@ -389,6 +391,13 @@ class Measurement:
         ]
 
 
+def _n_blocks(workload: Workload) -> int:
+    """How many classes of `_ioloop.pxd` the workload records, as a job can have them."""
+    if workload.rate_iops:
+        return 8
+    return 4 if workload.fsync else 2
+
+
 def _pace_warnings(pace: Pace | None) -> list[str]:
     if pace is None or pace.started >= KEPT_UP * pace.due:
         return []
@@ -406,13 +415,8 @@ def _block(counters: Counters, kind: int) -> Counters:
 
 
 def _errors(change: Counters) -> dict[str, int]:
-    counted = sum(
-        (
-            _block(change, direction)[_ioloop.ERRORS : _ioloop.ERRORS + _ioloop.N_ERRNOS]
-            for direction in (_ioloop.READ, _ioloop.WRITE)
-        ),
-        start=np.zeros(_ioloop.N_ERRNOS, np.uint64),
-    )
+    blocks = change[_ioloop.HEAD_SIZE :].reshape(-1, _ioloop.BLOCK_SIZE)
+    counted = blocks[:, _ioloop.ERRORS : _ioloop.ERRORS + _ioloop.N_ERRNOS].sum(axis=0)
     return {_error_name(int(number)): int(counted[number]) for number in np.flatnonzero(counted)}
 
 

@@ -97,7 +97,7 @@ class PhaseResult:
     errno name, short transfers as "SHORT".  `mean_depth` is the average number of I/Os in
     flight.  `cpu_user_pct` and `cpu_system_pct` are of one core, summed over the jobs.
     `engine` says how the I/O was issued: ring flags, registered resources, clock.
-    `pace` is None for a closed loop, which has no response time either.
+    `pace` is None for a closed loop, which has no response time either.  `sync` are the fsyncs of a workload that asked for them.
     """
 
     workload: dict[str, Any]
@@ -112,6 +112,7 @@ class PhaseResult:
     engine: dict[str, Any]
     warnings: tuple[str, ...] = ()
     pace: Pace | None = None
+    sync: Latencies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +289,7 @@ def phase_result(data: Mapping[str, Any]) -> PhaseResult:
     for direction in ("read", "write"):
         values[direction] = _direction_result(values[direction])
     pace = values.get("pace")
+    values["sync"] = _latencies(values.get("sync"))
     values["pace"] = Pace(**pace) if pace else None
     return PhaseResult(**{**values, "warnings": tuple(values["warnings"])})
 

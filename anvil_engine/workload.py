@@ -56,8 +56,9 @@ class Workload:
     reads and writes together, at intervals that are equal (`rate_process` linear) or
     independent (poisson), whatever the device does.
 
-    The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".  Raises
-    `InvalidWorkload`.
+    The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".
+    After every `fsync` writes of a job, an fsync is started beside what is in flight; 0 for
+    none.  Raises `InvalidWorkload`.
     """
 
     rw: str
@@ -77,6 +78,7 @@ class Workload:
     rate_iops: int | None = None
     rate_process: str = "linear"
     cpus_allowed: str | None = None
+    fsync: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -110,6 +112,8 @@ class Workload:
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
         self._check_pace()
+        _require(0 <= self.fsync < 1 << 32, f"fsync={self.fsync} is not in 0..{(1 << 32) - 1}")
+        _require(not self.fsync or self.rw in WRITES, f"fsync={self.fsync} has no writes to sync")
         if self.cpus_allowed is not None:
             _parse_cpus(self.cpus_allowed)
 

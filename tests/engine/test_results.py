@@ -59,7 +59,7 @@ RESULT = results.PhaseResult(
     engine={"name": "native"},
     warnings=("w",),
 )
-PACED = replace(RESULT, read=replace(DIRECTION, response=LATENCIES), pace=PACE)
+PACED = replace(RESULT, read=replace(DIRECTION, response=LATENCIES), pace=PACE, sync=LATENCIES)
 NAMED = {"phase_order": 0, "phase_name": "p"}
 EVENTS = [
     results.RunStarted(

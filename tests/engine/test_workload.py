@@ -28,6 +28,7 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"iodepth_batch_submit": 0},
         {"rate_iops": 0},
         {"rate_process": "sometimes"},
+        {"fsync": 1},
         {"cpus_allowed": ""},
         {"cpus_allowed": "0-"},
         {"cpus_allowed": "3-1"},

@@ -1,0 +1,71 @@
+"""What a workload may ask for beside reads and writes, and what is refused with a way out."""
+
+import os
+import threading
+
+import pytest
+
+from anvil_engine import histogram, native
+from anvil_engine.workload import Workload
+
+MIB = 1 << 20
+WRITE_4K = {"rw": "randwrite", "bs": 4096, "size": 8 * MIB, "iodepth": 8, "runtime": 0.3}
+
+every_engine = pytest.mark.parametrize(
+    "engine", [pytest.param("native", marks=pytest.mark.uring), "sync", "null"]
+)
+
+
+@pytest.fixture
+def a_file(tmp_path):
+    """A file of 8 MiB, opened for reading and writing."""
+    path = tmp_path / "target"
+    path.write_bytes(bytes(8 * MIB))
+    fd = os.open(path, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+def measure(fd, engine="native", stop=None, **workload):
+    """The result of one measurement."""
+    measurement = native.Measurement(Workload(**workload), fd=fd, engine=engine, randseed=1)
+    run = measurement.run(stop or threading.Event())
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            return end.value
+
+
+def recorded(latencies):
+    return histogram.total(histogram.unpack(latencies.histogram))
+
+
+# fsync ----------------------------------------------------------------------------------------
+
+
+@every_engine
+@pytest.mark.parametrize("paced", [{}, {"rate_iops": 500}], ids=["closed", "open"])
+def test_an_fsync_follows_every_so_many_writes(a_file, engine, paced):
+    """One for each three writes; its latency is not among the writes', nor on the schedule."""
+    result = measure(a_file, engine, **WRITE_4K, fsync=3, **paced)
+    assert recorded(result.write) == result.write.ios > 0
+    assert recorded(result.sync) == result.sync.ios
+    # At the end up to iodepth writes may still wait for theirs.
+    assert result.write.ios // 3 - 1 <= result.sync.ios <= result.write.ios // 3
+    assert result.write.io_bytes == result.write.ios * 4096
+    if paced:
+        assert result.write.response.ios == result.pace.started == result.write.ios
+
+
+@pytest.mark.uring
+def test_only_writes_count_towards_an_fsync(a_file):
+    """Reads of a mix are not counted."""
+    result = measure(a_file, **WRITE_4K | {"rw": "randrw"}, fsync=2)
+    assert result.read.ios > 0
+    assert abs(result.sync.ios - result.write.ios // 2) <= 1
+
+
+def test_without_fsync_there_is_no_sync_class(a_file):
+    """None, not zero."""
+    assert measure(a_file, "sync", **WRITE_4K).sync is None

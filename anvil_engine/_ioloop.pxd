@@ -39,6 +39,8 @@ cdef enum:
     WRITE_C = 1
     FSYNC_C = 3
     RESPONSE_C = 4            # + direction: from the intended start, open loop only
+    SLAT_C = 8                # + direction: from preparing to the return of the submitting call,
+    CLAT_C = 12               # + direction: and from there
 
 # One block.
 cdef enum:
@@ -127,6 +129,8 @@ cdef struct Loop:
     uint64_t began            # ticks, as are the next two; the arrivals count from here
     uint64_t full_until       # when every slot was last found in flight
     uint64_t *intended        # by slot; owned, iodepth elements
+    uint64_t *prepared        # ticks by slot, for slat and clat; owned, iodepth elements;
+    uint64_t *issued          # both NULL when nobody asked
     unsigned *flying          # the null device's slots, oldest first; owned, iodepth elements
     unsigned first_flying
     unsigned n_flying

@@ -8,6 +8,8 @@ READ: Final[int]
 WRITE: Final[int]
 FSYNC: Final[int]
 RESPONSE: Final[int]
+SLAT: Final[int]
+CLAT: Final[int]
 N_BUCKETS: Final[int]
 N_ERRNOS: Final[int]
 IOS: Final[int]
@@ -73,6 +75,7 @@ class Job:
         rate: int,
         is_poisson: bool,
         fsync_every: int,
+        slat: bool,
         live: npt.NDArray[np.uint64],
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],

@@ -29,7 +29,8 @@ from anvil_engine._arrivals cimport *
 from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
-READ, WRITE, FSYNC, RESPONSE = READ_C, WRITE_C, FSYNC_C, RESPONSE_C
+READ, WRITE, FSYNC = READ_C, WRITE_C, FSYNC_C
+RESPONSE, SLAT, CLAT = RESPONSE_C, SLAT_C, CLAT_C
 N_BUCKETS = N_BUCKETS_C
 N_ERRNOS = N_ERRNOS_C
 IOS, BYTES, LAT_SUM, CLAMPED = IOS_C, BYTES_C, LAT_SUM_C, CLAMPED_C
@@ -278,20 +279,25 @@ cdef inline void refill(Loop *loop) noexcept nogil:
         loop.n_pending += 1
 
 
+cdef inline void forget_taken(Loop *loop) noexcept nogil:
+    # The kernel may take a part of the batch, also when it reports an error or a signal:
+    # what it left is stamped again when it is offered again.
+    cdef unsigned taken = loop.n_pending - uring_unsubmitted(&loop.ring)
+    cdef unsigned i
+    for i in range(taken, loop.n_pending):
+        loop.pending[i - taken] = loop.pending[i]
+    loop.n_pending -= taken
+
+
 cdef int submit_and_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
     """Stamp the pending batch, hand it over, wait.  Returns 0 or -errno."""
     cdef uint64_t now = clock_ticks(&loop.clock)
-    cdef unsigned i, taken
+    cdef unsigned i
     cdef int result
     for i in range(loop.n_pending):
         loop.stamps[loop.pending[i]] = now
     result = uring_enter(&loop.ring, wait, timeout_ns)
-    # The kernel may take a part of the batch, also when it reports an error or a signal:
-    # what it left is stamped again when it is offered again.
-    taken = loop.n_pending - uring_unsubmitted(&loop.ring)
-    for i in range(taken, loop.n_pending):
-        loop.pending[i - taken] = loop.pending[i]
-    loop.n_pending -= taken
+    forget_taken(loop)
     if result == -EAGAIN or result == -EBUSY:
         return 0
     return result if result < 0 else 0
@@ -454,6 +460,8 @@ cdef unsigned take_or_fsync(Loop *loop) noexcept nogil:
 
 
 cdef inline void add_pending(Loop *loop, unsigned slot) noexcept nogil:
+    if loop.prepared != NULL:
+        loop.prepared[slot] = clock_ticks(&loop.clock)
     loop.pending[loop.n_pending] = slot
     loop.n_pending += 1
 
@@ -522,6 +530,14 @@ cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogi
                 loop, RESPONSE_C + kind,
                 clock_to_ns(&loop.clock, now - loop.intended[slot]), epoch,
             )
+        if loop.issued != NULL and kind != FSYNC_C:
+            record(
+                loop, SLAT_C + kind,
+                clock_to_ns(&loop.clock, loop.issued[slot] - loop.prepared[slot]), epoch,
+            )
+            record(
+                loop, CLAT_C + kind, clock_to_ns(&loop.clock, now - loop.issued[slot]), epoch
+            )
     else:
         record_error(loop, slot, res)
     give_back(loop, slot)
@@ -559,6 +575,27 @@ cdef void fill_any_sqe(Loop *loop, unsigned slot) noexcept nogil:
     sqe.op_flags = 0
     sqe.user_data = slot
     sqe.buf_index = 0
+
+
+cdef int submit_then_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
+    """`submit_and_wait` in two calls, with a stamp between them: fio's issue time."""
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    cdef unsigned i
+    cdef int result = 0
+    if loop.n_pending:
+        for i in range(loop.n_pending):
+            loop.stamps[loop.pending[i]] = now
+        result = uring_enter(&loop.ring, 0, 0)
+        now = clock_ticks(&loop.clock)
+        for i in range(loop.n_pending):
+            loop.issued[loop.pending[i]] = now
+        forget_taken(loop)
+    # What was left would be taken by the second call, without a stamp.
+    if result >= 0 and wait and not loop.n_pending:
+        result = uring_enter(&loop.ring, wait, timeout_ns)
+    if result == -EAGAIN or result == -EBUSY:
+        return 0
+    return result if result < 0 else 0
 
 
 cdef int turn_ring(Loop *loop) noexcept nogil:
@@ -749,6 +786,7 @@ cdef class Job:
         uint64_t rate,
         bint is_poisson,
         unsigned fsync_every,
+        bint slat,
         uint64_t[::1] live not None,
         uint64_t[::1] ramp not None,
         const uint64_t[::1] control not None,
@@ -784,7 +822,7 @@ cdef class Job:
         loop.fsync_every = loop.until_fsync = fsync_every
         # A stream of their own: the same seed gives the same offsets at every rate.
         seed_random(loop.arrival_state, ~seed)
-        choose_loop(loop, self._engine)
+        choose_loop(loop, self._engine, slat)
         choose_next(loop, read_pct, is_random)
         allocate_slots(loop)
 
@@ -801,6 +839,8 @@ cdef class Job:
         free(loop.pending)
         free(loop.intended)
         free(loop.flying)
+        free(loop.prepared)
+        free(loop.issued)
 
     @property
     def hung(self):
@@ -839,10 +879,10 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
         loop.next_io = next_uniform if is_random else next_sequential
 
 
-cdef int choose_loop(Loop *loop, int engine) except -1:
+cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     """The loop, and the functions of the general one if anything needs it."""
     loop.submit = submit_and_wait
-    loop.is_general = loop.rate or loop.fsync_every
+    loop.is_general = loop.rate or loop.fsync_every or slat
     if engine == RING:
         loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring
     elif engine == SYNC:
@@ -857,6 +897,12 @@ cdef int choose_loop(Loop *loop, int engine) except -1:
     loop.flying = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     if loop.fsync_every and loop.n_blocks < FSYNC_C + 1:
         raise ValueError("live has no block for fsync")
+    if slat:
+        if engine != RING or loop.n_blocks < CLAT_C + 4:
+            raise ValueError("slat and clat need the ring, and their blocks in live")
+        loop.submit = submit_then_wait
+        loop.prepared = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
+        loop.issued = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
     if loop.rate:
         if loop.n_blocks < RESPONSE_C + 4:
             raise ValueError("live has no blocks for response times")

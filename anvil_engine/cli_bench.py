@@ -123,6 +123,13 @@ FILE_BLOCK_BYTES = 4096
     show_default="never",
     help="Writes of a job between two fsyncs, whose latency is reported by itself.",
 )
+@click.option(
+    "--slat-percentiles",
+    "--clat-percentiles",
+    "slat_percentiles",
+    is_flag=True,
+    help="Report slat and clat, as fio defines them, beside lat.  Costs a clock per I/O.",
+)
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
@@ -181,7 +188,7 @@ def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
-        "rate_iops", "rate_process", "cpus_allowed", "fsync",
+        "rate_iops", "rate_process", "cpus_allowed", "fsync", "slat_percentiles",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

@@ -79,7 +79,11 @@ def _direction(
         "runtime": round(result.elapsed_s * 1000),
         "total_ios": side.ios,
         "lat_ns": _latencies(summary.lat(side)),
-        **({"response_ns": _latencies(side.response)} if side.response else {}),
+        **{
+            f"{name}_ns": _latencies(found)
+            for name in ("slat", "clat", "response")
+            if (found := getattr(side, name)) is not None
+        },
         **_spread("bw", "dev", [sample.bw_bytes / 1024 for sample in active]),
         **_spread("iops", "stddev", [sample.iops for sample in active]),
         "samples": [sample and _sample(sample) for sample in samples],

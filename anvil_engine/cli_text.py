@@ -88,6 +88,8 @@ def _direction_lines(direction: str, phase: PhaseRecord, result: PhaseResult) ->
         f"  {direction}: IOPS={format_count(side.iops)}, BW={_bandwidth(side.bw_bytes)}"
         f"({_tight(format_binary(side.io_bytes))}/{result.elapsed_s * 1000:.0f}msec)"
     )
+    yield from _latency_lines("slat", side.slat)
+    yield from _latency_lines("clat", side.clat)
     yield from _latency_lines("lat", summary.lat(side))
     yield from _latency_lines("resp", side.response)
     samples = [found for one in phase.samples if (found := getattr(one, direction)) is not None]

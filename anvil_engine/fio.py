@@ -45,6 +45,8 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"cpus_allowed={workload.cpus_allowed}")
     if workload.fsync:
         options.append(f"fsync={workload.fsync}")
+    if workload.slat_percentiles:
+        options += ["slat_percentiles=1", "clat_percentiles=1"]
     return options + _pace_options(workload)
 
 

@@ -59,11 +59,20 @@ def check_available(engine: str, workload: Workload) -> None:
     """
     _check_cpus(workload)
     if engine != "native":
+        _check_needs_no_ring(engine, workload)
         return
     try:
         _ioloop.probe()
     except OSError as error:
         raise _ring_refused(error) from error
+
+
+def _check_needs_no_ring(engine: str, workload: Workload) -> None:
+    if workload.slat_percentiles:
+        raise EngineError(
+            f"slat_percentiles: engine {engine} does not submit and complete in two steps; "
+            "leave it out, lat is there anyway, or use --engine native"
+        )
 
 
 def _check_cpus(workload: Workload) -> None:
@@ -154,6 +163,7 @@ class Measurement:
             rate=workload.rate_iops or 0,
             is_poisson=workload.rate_process == "poisson",
             fsync_every=workload.fsync,
+            slat=workload.slat_percentiles,
             live=live,
             ramp=ramp,
             control=self._control,
@@ -322,6 +332,8 @@ class Measurement:
             io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
             seconds=elapsed,
             response=self._latencies(change, _ioloop.RESPONSE + direction),
+            slat=self._latencies(change, _ioloop.SLAT + direction),
+            clat=self._latencies(change, _ioloop.CLAT + direction),
         )
 
     def _latencies(self, change: Counters, kind: int) -> Latencies | None:
@@ -393,6 +405,8 @@ class Measurement:
 
 def _n_blocks(workload: Workload) -> int:
     """How many classes of `_ioloop.pxd` the workload records, as a job can have them."""
+    if workload.slat_percentiles:
+        return 16
     if workload.rate_iops:
         return 8
     return 4 if workload.fsync else 2

@@ -55,7 +55,9 @@ class DirectionResult:
 
     `percentiles` maps "50" … "99.9999" to ns.  `clamped` I/Os were slower than the last
     bucket and are counted in it.  `ios` equals the histogram's total.  In an open loop lat
-    is the service time, and `response` is counted from the intended start.
+    is the service time, and `response` is counted from the intended start.  On
+    request, `slat` goes from preparing to the return of the submitting call, `clat` from
+    there to reaping, as fio counts them.
     """
 
     ios: int
@@ -70,6 +72,8 @@ class DirectionResult:
     clamped: int
     histogram: bytes
     response: Latencies | None = None
+    slat: Latencies | None = None
+    clat: Latencies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +301,8 @@ def phase_result(data: Mapping[str, Any]) -> PhaseResult:
 def _direction_result(data: Mapping[str, Any] | None) -> DirectionResult | None:
     if not data:
         return None
-    return DirectionResult(**_with_bytes(data) | {"response": _latencies(data.get("response"))})
+    more = {name: _latencies(data.get(name)) for name in ("response", "slat", "clat")}
+    return DirectionResult(**_with_bytes(data) | more)
 
 
 def _latencies(data: Mapping[str, Any] | None) -> Latencies | None:

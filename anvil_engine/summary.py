@@ -41,7 +41,13 @@ def direction_sample(
 
 
 def direction_result(
-    service: Latencies, *, io_bytes: int, seconds: float, response: Latencies | None = None
+    service: Latencies,
+    *,
+    io_bytes: int,
+    seconds: float,
+    response: Latencies | None = None,
+    slat: Latencies | None = None,
+    clat: Latencies | None = None,
 ) -> DirectionResult:
     """One direction of a phase of `seconds`."""
     return DirectionResult(
@@ -57,6 +63,8 @@ def direction_result(
         clamped=service.clamped,
         histogram=service.histogram,
         response=response,
+        slat=slat,
+        clat=clat,
     )
 
 

@@ -58,7 +58,7 @@ class Workload:
 
     The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".
     After every `fsync` writes of a job, an fsync is started beside what is in flight; 0 for
-    none.  Raises `InvalidWorkload`.
+    none.  `slat_percentiles` has slat and clat recorded beside lat.  Raises `InvalidWorkload`.
     """
 
     rw: str
@@ -79,6 +79,7 @@ class Workload:
     rate_process: str = "linear"
     cpus_allowed: str | None = None
     fsync: int = 0
+    slat_percentiles: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)

@@ -122,6 +122,19 @@ def test_open_loop_is_reported_with_both_times(capsys: pytest.CaptureFixture[str
     assert job["read"]["response_ns"]["N"] == job["read"]["lat_ns"]["N"] == job["pace"]["started"]
 
 
+@pytest.mark.uring
+def test_slat_and_clat_are_reported_as_fio_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three lines and three lists in the text, three keys in the JSON."""
+    options = ["/dev/zero", "--rw=randread", "--slat-percentiles", "--runtime=200ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    found = re.findall(r"^ {4,5}(\w+) \(\w+\): min=|^ {4}(\w+) percentiles", text, re.MULTILINE)
+    kinds = ("slat", "clat", "lat")
+    assert found == [pair for kind in kinds for pair in ((kind, ""), ("", kind))]
+    (job,) = measured(capsys, *options)["jobs"]
+    assert {job["read"][f"{kind}_ns"]["N"] for kind in kinds} == {job["read"]["total_ios"]}
+
+
 def test_missing_target_is_laid_out_when_its_size_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

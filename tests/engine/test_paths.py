@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from anvil_engine import histogram, native
+from anvil_engine.errors import EngineError
 from anvil_engine.workload import Workload
 
 MIB = 1 << 20
@@ -69,3 +70,43 @@ def test_only_writes_count_towards_an_fsync(a_file):
 def test_without_fsync_there_is_no_sync_class(a_file):
     """None, not zero."""
     assert measure(a_file, "sync", **WRITE_4K).sync is None
+
+
+# slat and clat --------------------------------------------------------------------------------
+
+
+@pytest.mark.uring
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"iodepth_batch_submit": 4, "iodepth_batch_complete_min": 4},
+        {"rate_iops": 2000},
+        {"fsync": 4},
+        {"numjobs": 2, "ramp_time": 0.1},
+    ],
+    ids=lambda more: " ".join(more) or "plain",
+)
+def test_slat_and_clat_enclose_lat(a_file, more):
+    """Each I/O has all three; slat + clat begin before lat does, clat after, and all end together."""
+    result = measure(a_file, **WRITE_4K | {"rw": "randrw", "slat_percentiles": True} | more)
+    for side in (result.read, result.write):
+        assert recorded(side.slat) == recorded(side.clat) == recorded(side) == side.ios > 0
+        assert side.clat.mean_ns <= side.lat_mean_ns <= side.slat.mean_ns + side.clat.mean_ns
+        assert side.clat.min_ns <= side.lat_min_ns
+        assert side.clat.max_ns <= side.lat_max_ns
+        assert side.slat.min_ns > 0
+
+
+def test_slat_is_refused_where_there_is_none(a_file):
+    """One system call per I/O has no submission apart; the sentence names what works."""
+    workload = Workload(**WRITE_4K, slat_percentiles=True)
+    for engine in ("sync", "null"):
+        with pytest.raises(EngineError, match="--engine native"):
+            native.check_available(engine, workload)
+
+
+def test_without_being_asked_there_is_no_slat(a_file):
+    """None, not zero."""
+    result = measure(a_file, "sync", **WRITE_4K)
+    assert (result.write.slat, result.write.clat) == (None, None)

@@ -59,7 +59,12 @@ RESULT = results.PhaseResult(
     engine={"name": "native"},
     warnings=("w",),
 )
-PACED = replace(RESULT, read=replace(DIRECTION, response=LATENCIES), pace=PACE, sync=LATENCIES)
+PACED = replace(
+    RESULT,
+    read=replace(DIRECTION, response=LATENCIES, slat=LATENCIES, clat=LATENCIES),
+    pace=PACE,
+    sync=LATENCIES,
+)
 NAMED = {"phase_order": 0, "phase_name": "p"}
 EVENTS = [
     results.RunStarted(

@@ -34,6 +34,9 @@ INTERVAL_S = 1.0
 DRAIN_S = 30.0
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
+WORKERS_LOOK_S = 0.25
+WORKERS_SHARE = 0.1
+"""Of the submitting threads' CPU time, what the kernel's workers used when they did the I/O."""
 FULL_DEPTH = 0.95
 """Of iodepth x numjobs, the mean number in flight below which a closed loop says so."""
 KEPT_UP = 0.99
@@ -101,6 +104,21 @@ def _ring_refused(error: OSError) -> RingUnavailable:
     )
 
 
+class _RingWorkers:
+    """The most that was seen of the kernel's io_uring workers; they end with their ring."""
+
+    def __init__(self) -> None:
+        self.cpu_s: dict[int, float] = {}
+        self._next_look = 0.0
+
+    def look(self) -> None:
+        """Look, but not more often than a few times a second."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + WORKERS_LOOK_S
+            self.cpu_s |= procfs.ring_workers(Path("/"))
+
+
 class _JobThread(threading.Thread):
     """One job and what its thread cost."""
 
@@ -134,6 +152,7 @@ class Measurement:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
+        self._workers = _RingWorkers()
         self._live_size = _ioloop.live_size(_n_blocks(workload))
         self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
 
@@ -228,6 +247,8 @@ class Measurement:
             running = self._alive()
             if not running:
                 return
+            if self.engine == "native":
+                self._workers.look()
             if stop.is_set() or any(thread.error for thread in self._threads):
                 self._control[_ioloop.STOP] = 1
                 running[0].join(min(left, POLL_S))
@@ -367,7 +388,13 @@ class Measurement:
 
     def _engine_notes(self) -> dict[str, Any]:
         job = self._threads[0].job
-        return {"name": self.engine, "iodepth": job.iodepth, **self._clock_notes(), **job.notes}
+        notes = {"name": self.engine, "iodepth": job.iodepth, **self._clock_notes(), **job.notes}
+        if workers := self._workers.cpu_s:
+            notes["iou_wrk"] = {
+                "threads": len(workers),
+                "cpu_s": round(sum(workers.values()), 2),
+            }
+        return notes
 
     def _clock_notes(self) -> dict[str, Any]:
         now = _ioloop.read_clocks()
@@ -390,6 +417,14 @@ class Measurement:
             found.append(
                 f"buffers are not registered ({job.notes['registered_buffers']}): raise the "
                 "locked memory limit (ulimit -l) for less CPU per I/O"
+            )
+        submitters_s = sum(thread.cpu_user_s + thread.cpu_system_s for thread in self._threads)
+        if sum(self._workers.cpu_s.values()) > WORKERS_SHARE * submitters_s:
+            found.append(
+                "the kernel gave I/O to worker threads of its own (iou-wrk: "
+                f"{len(self._workers.cpu_s)}), because the target does not take it without "
+                "blocking; their CPU time is not in cpu, and --engine sync may be faster at a low "
+                "depth"
             )
         return tuple(found)
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,33 @@ def test_without_being_asked_there_is_no_slat(a_file):
     """None, not zero."""
     result = measure(a_file, "sync", **WRITE_4K)
     assert (result.write.slat, result.write.clat) == (None, None)
+
+
+# The kernel's workers -------------------------------------------------------------------------
+
+
+@pytest.mark.uring
+def test_io_that_the_kernel_gave_to_workers_is_told(tmp_path):
+    """tmpfs with O_DIRECT blocks: workers are seen, and the result offers --engine sync."""
+    path = Path("/dev/shm") / f"anvil-test-{os.getpid()}"
+    path.write_bytes(bytes(MIB))
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except OSError:
+        pytest.skip("tmpfs has no O_DIRECT here (Linux 6.6)")
+    finally:
+        path.unlink()
+    result = measure(fd, rw="randread", bs=4096, size=MIB, runtime=0.8)
+    os.close(fd)
+    assert result.engine["iou_wrk"]["threads"] >= 1
+    assert any("--engine sync may be faster" in text for text in result.warnings)
+
+
+@pytest.mark.uring
+def test_io_that_the_submitter_does_itself_names_no_workers():
+    """Where nothing blocks there is nothing to say."""
+    fd = os.open("/dev/zero", os.O_RDONLY)
+    result = measure(fd, rw="randread", bs=4096, size=MIB, runtime=0.4)
+    os.close(fd)
+    assert "iou_wrk" not in result.engine
+    assert not any("iou-wrk" in text for text in result.warnings)

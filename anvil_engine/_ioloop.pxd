@@ -102,6 +102,7 @@ cdef struct Loop:
     unsigned in_flight        # filled and not reaped, pending ones included
     # The ring.
     uring ring
+    unsigned polling          # URING_SETUP_IOPOLL and _SQPOLL, as asked for
     int sqe_fd
     uint8_t sqe_flags
     uint8_t opcodes[2]

@@ -43,7 +43,8 @@ def intended_starts(
     rate: int, ticks_per_second: int, seed: int, count: int, *, is_poisson: bool
 ) -> list[int]: ...
 def read_clocks() -> tuple[int, int, int] | None: ...
-def probe() -> None: ...
+def probe(*, hipri: bool = False, sqthread_poll: bool = False) -> None: ...
+def probe_polled_read(fd: int, offset: int, n_bytes: int) -> None: ...
 
 @disjoint_base
 class Job:
@@ -76,6 +77,8 @@ class Job:
         is_poisson: bool,
         fsync_every: int,
         slat: bool,
+        hipri: bool,
+        sqthread_poll: bool,
         live: npt.NDArray[np.uint64],
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],

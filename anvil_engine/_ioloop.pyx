@@ -12,7 +12,7 @@ C results are -errno until the border; `Job.run` raises.
 
 import os
 
-from libc.errno cimport EAGAIN, EBUSY, errno
+from libc.errno cimport EAGAIN, EBUSY, ETIME, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -51,6 +51,7 @@ ENGINES = {"native": RING, "sync": SYNC, "null": NULL_DEVICE}
 cdef int64_t WAIT_NS = 50000000          # a stop request is seen at least this often
 cdef int64_t CANCEL_NS = 5000000000      # how long a cancelled I/O may still take
 cdef int64_t SPIN_NS = 60000             # a sleep ends tens of microseconds late: spin the rest
+cdef unsigned SPINS = 2000               # looks at the completion queue before sleeping on it
 cdef uint64_t STAMP_EVERY = 4096         # deduplicating drives look at blocks of 4 KiB or more
 cdef uint64_t CANCEL_TAG = <uint64_t>-1
 
@@ -598,6 +599,26 @@ cdef int submit_then_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcep
     return result if result < 0 else 0
 
 
+cdef int submit_to_thread(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
+    """`submit_and_wait` with SQPOLL: no system call, unless somebody has to sleep or to wake."""
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    cdef unsigned i
+    cdef int result = 0
+    if loop.n_pending:
+        for i in range(loop.n_pending):
+            loop.stamps[loop.pending[i]] = now
+        loop.n_pending = 0  # all of it is the thread's
+        result = uring_publish(&loop.ring)
+    if result < 0 or wait == 0:
+        return result
+    for i in range(SPINS):
+        if uring_cq_tail(&loop.ring) != loop.ring.cq_head[0]:
+            return 0
+        spin_pause()
+    result = uring_enter(&loop.ring, wait, timeout_ns)
+    return result if result < 0 else 0
+
+
 cdef int turn_ring(Loop *loop) noexcept nogil:
     cdef int result
     while loop.n_filled < loop.n_pending:
@@ -731,13 +752,41 @@ def read_clocks():
     return pair.ticks, pair.ns, pair.width
 
 
-def probe():
+def probe(*, bint hipri=False, bint sqthread_poll=False):
     """Open and close a ring.  Raises `OSError` with the kernel's errno when it refuses."""
     cdef uring ring
-    cdef int result = uring_open(&ring, 1)
+    cdef int result = uring_open(&ring, 1, polling_flags(hipri, sqthread_poll))
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     uring_close(&ring)
+
+
+def probe_polled_read(int fd, uint64_t offset, unsigned n_bytes):
+    """Read once and poll for the completion.
+
+    Raises `OSError` with what the device answers: EOPNOTSUPP where it cannot be polled.
+    """
+    cdef uring ring
+    cdef uring_sqe *sqe
+    cdef void *data
+    cdef int result = uring_open(&ring, 1, URING_SETUP_IOPOLL)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    data = pool_allocate(n_bytes)
+    sqe = uring_next_sqe(&ring)
+    sqe.opcode = URING_OP_READ
+    sqe.fd = fd
+    sqe.off = offset
+    sqe.addr = <uint64_t>data
+    sqe.len = n_bytes
+    with nogil:
+        result = uring_enter(&ring, 1, WAIT_NS)
+        if result >= 0:
+            result = ring.cqes[0].res if uring_cq_tail(&ring) else -ETIME
+    uring_close(&ring)
+    munmap(data, n_bytes)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
 
 
 # The border ----------------------------------------------------------------------------------
@@ -787,6 +836,8 @@ cdef class Job:
         bint is_poisson,
         unsigned fsync_every,
         bint slat,
+        bint hipri,
+        bint sqthread_poll,
         uint64_t[::1] live not None,
         uint64_t[::1] ramp not None,
         const uint64_t[::1] control not None,
@@ -822,6 +873,7 @@ cdef class Job:
         loop.fsync_every = loop.until_fsync = fsync_every
         # A stream of their own: the same seed gives the same offsets at every rate.
         seed_random(loop.arrival_state, ~seed)
+        loop.polling = polling_flags(hipri, sqthread_poll)
         choose_loop(loop, self._engine, slat)
         choose_next(loop, read_pct, is_random)
         allocate_slots(loop)
@@ -879,10 +931,16 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
         loop.next_io = next_uniform if is_random else next_sequential
 
 
+cdef unsigned polling_flags(bint hipri, bint sqthread_poll):
+    return (URING_SETUP_IOPOLL if hipri else 0) | (URING_SETUP_SQPOLL if sqthread_poll else 0)
+
+
 cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     """The loop, and the functions of the general one if anything needs it."""
     loop.submit = submit_and_wait
-    loop.is_general = loop.rate or loop.fsync_every or slat
+    loop.is_general = (
+        loop.rate or loop.fsync_every or slat or loop.polling & URING_SETUP_SQPOLL
+    )
     if engine == RING:
         loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring
     elif engine == SYNC:
@@ -897,6 +955,8 @@ cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     loop.flying = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     if loop.fsync_every and loop.n_blocks < FSYNC_C + 1:
         raise ValueError("live has no block for fsync")
+    if loop.polling & URING_SETUP_SQPOLL:
+        loop.submit = submit_to_thread
     if slat:
         if engine != RING or loop.n_blocks < CLAT_C + 4:
             raise ValueError("slat and clat need the ring, and their blocks in live")
@@ -938,7 +998,7 @@ cdef int allocate_slots(Loop *loop) except -1:
 cdef int open_ring(Job job) except -1:
     """Open the ring in this thread and register what can be; `notes` says what could not."""
     cdef Loop *loop = &job._loop
-    cdef int result = uring_open(&loop.ring, loop.iodepth)
+    cdef int result = uring_open(&loop.ring, loop.iodepth, loop.polling)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     job.notes["setup_flags"] = setup_flag_names(loop.ring.setup_flags)
@@ -962,6 +1022,8 @@ cdef object granted(int result):
 
 cdef list setup_flag_names(unsigned flags):
     known = (
+        ("IOPOLL", URING_SETUP_IOPOLL),
+        ("SQPOLL", URING_SETUP_SQPOLL),
         ("SINGLE_ISSUER", URING_SETUP_SINGLE_ISSUER),
         ("DEFER_TASKRUN", URING_SETUP_DEFER_TASKRUN),
         ("COOP_TASKRUN", URING_SETUP_COOP_TASKRUN),

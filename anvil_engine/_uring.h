@@ -39,6 +39,8 @@ enum {
 enum { URING_SQE_FIXED_FILE = 1u << 0 };
 
 enum {
+	URING_SETUP_IOPOLL = 1u << 0,
+	URING_SETUP_SQPOLL = 1u << 1,
 	URING_SETUP_CQSIZE = 1u << 3,
 	URING_SETUP_COOP_TASKRUN = 1u << 8,
 	URING_SETUP_SINGLE_ISSUER = 1u << 12,
@@ -48,6 +50,7 @@ enum {
 
 enum {
 	URING_ENTER_GETEVENTS = 1u << 0,
+	URING_ENTER_SQ_WAKEUP = 1u << 1,
 	URING_ENTER_EXT_ARG = 1u << 3,
 	URING_ENTER_REGISTERED_RING = 1u << 4,
 };
@@ -59,6 +62,10 @@ enum {
 };
 
 enum { URING_FEAT_SINGLE_MMAP = 1u << 0, URING_FEAT_EXT_ARG = 1u << 8 };
+
+enum { URING_SQ_NEED_WAKEUP = 1u << 0 };
+
+enum { URING_SQ_IDLE_MS = 1000 }; /* the kernel's submitting thread sleeps after as long */
 
 enum { URING_ASYNC_CANCEL_ANY = 1u << 2 };
 
@@ -130,7 +137,7 @@ struct uring {
 	unsigned setup_flags; /* what the kernel accepted */
 	unsigned sq_mask, cq_mask, sq_entries;
 	unsigned sq_local_tail; /* SQEs filled; published by uring_enter */
-	unsigned *sq_head, *sq_tail, *sq_array;
+	unsigned *sq_head, *sq_tail, *sq_flags, *sq_array;
 	unsigned *cq_head, *cq_tail, *cq_overflow;
 	struct uring_sqe *sqes;
 	struct uring_cqe *cqes;
@@ -196,6 +203,7 @@ static inline void uring_locate(struct uring *ring, const struct uring_params *p
 	ring->cq_mask = params->cq_entries - 1;
 	ring->sq_head = (unsigned *)(base + params->sq_off.head);
 	ring->sq_tail = (unsigned *)(base + params->sq_off.tail);
+	ring->sq_flags = (unsigned *)(base + params->sq_off.flags);
 	ring->cq_head = (unsigned *)(base + params->cq_off.head);
 	ring->cq_tail = (unsigned *)(base + params->cq_off.tail);
 	ring->cq_overflow = (unsigned *)(base + params->cq_off.overflow);
@@ -207,8 +215,11 @@ static inline void uring_locate(struct uring *ring, const struct uring_params *p
 	}
 }
 
-/* Open a ring with the first set of flags that this kernel takes: newest and fastest first. */
-static inline int uring_open(struct uring *ring, unsigned entries)
+/*
+ * Open a ring with the first set of flags that this kernel takes: newest and fastest first.
+ * `polling` is of IOPOLL and SQPOLL; these are never given up.
+ */
+static inline int uring_open(struct uring *ring, unsigned entries, unsigned polling)
 {
 	static const unsigned wanted[] = {
 		URING_SETUP_SINGLE_ISSUER | URING_SETUP_DEFER_TASKRUN | URING_SETUP_NO_SQARRAY,
@@ -216,6 +227,10 @@ static inline int uring_open(struct uring *ring, unsigned entries)
 		URING_SETUP_COOP_TASKRUN,
 		0,
 	};
+	/* With SQPOLL task work is the kernel thread's. */
+	unsigned never = polling & URING_SETUP_SQPOLL
+				 ? URING_SETUP_DEFER_TASKRUN | URING_SETUP_COOP_TASKRUN
+				 : 0;
 	struct uring_params params;
 	int result = -EINVAL;
 
@@ -223,7 +238,8 @@ static inline int uring_open(struct uring *ring, unsigned entries)
 	ring->fd = -1;
 	for (unsigned i = 0; i < sizeof(wanted) / sizeof(*wanted) && result == -EINVAL; i++) {
 		memset(&params, 0, sizeof(params));
-		params.flags = wanted[i];
+		params.flags = (wanted[i] & ~never) | polling;
+		params.sq_thread_idle = polling & URING_SETUP_SQPOLL ? URING_SQ_IDLE_MS : 0;
 		result = uring_setup_call(entries, &params);
 	}
 	if (result < 0)
@@ -293,6 +309,33 @@ static inline int uring_enter(struct uring *ring, unsigned wait, int64_t timeout
 	if (result >= 0)
 		return (int)result;
 	return errno == ETIME || errno == EINTR ? 0 : -errno;
+}
+
+/*
+ * Publish the filled SQEs to the kernel's own thread (SQPOLL); wake it where it sleeps.
+ * Returns a value >= 0 or -errno.
+ */
+static inline int uring_publish(struct uring *ring)
+{
+	long result;
+
+	__atomic_store_n(ring->sq_tail, ring->sq_local_tail, __ATOMIC_RELEASE);
+	/* The tail must be visible before the flag is read: the thread looks at them in reverse. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!(__atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & URING_SQ_NEED_WAKEUP))
+		return 0;
+	result = syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0,
+			 ring->enter_flags | URING_ENTER_SQ_WAKEUP, NULL, 0);
+	return result >= 0 ? (int)result : -errno;
+}
+
+static inline void spin_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
 }
 
 static inline unsigned uring_cq_tail(const struct uring *ring)

@@ -13,6 +13,8 @@ cdef extern from "_uring.h" nogil:
         URING_OP_WRITE
         URING_SQE_FIXED_FILE
         URING_ASYNC_CANCEL_ANY
+        URING_SETUP_IOPOLL
+        URING_SETUP_SQPOLL
         URING_SETUP_COOP_TASKRUN
         URING_SETUP_SINGLE_ISSUER
         URING_SETUP_DEFER_TASKRUN
@@ -44,7 +46,7 @@ cdef extern from "_uring.h" nogil:
         unsigned *cq_head
         uring_cqe *cqes
 
-    int uring_open(uring *ring, unsigned entries)
+    int uring_open(uring *ring, unsigned entries, unsigned polling)
     void uring_close(uring *ring)
     int uring_register_ring(uring *ring)
     int uring_register_file(uring *ring, int fd)
@@ -52,6 +54,8 @@ cdef extern from "_uring.h" nogil:
     uring_sqe *uring_next_sqe(uring *ring)
     unsigned uring_unsubmitted(const uring *ring)
     int uring_enter(uring *ring, unsigned wait, int64_t timeout_ns)
+    int uring_publish(uring *ring)
+    void spin_pause()
     unsigned uring_cq_tail(const uring *ring)
     void uring_cq_advance(uring *ring, unsigned head)
     unsigned uring_overflowed(const uring *ring)

@@ -130,6 +130,20 @@ FILE_BLOCK_BYTES = 4096
     is_flag=True,
     help="Report slat and clat, as fio defines them, beside lat.  Costs a clock per I/O.",
 )
+@click.option(
+    "--iopoll",
+    "--hipri",
+    "hipri",
+    is_flag=True,
+    help="Poll the device for completions instead of waiting for its interrupts.",
+)
+@click.option(
+    "--sqpoll",
+    "--sqthread-poll",
+    "sqthread_poll",
+    is_flag=True,
+    help="Leave submitting to a thread of the kernel; it needs a CPU of its own.",
+)
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
@@ -188,7 +202,8 @@ def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
-        "rate_iops", "rate_process", "cpus_allowed", "fsync", "slat_percentiles",
+        "rate_iops", "rate_process", "cpus_allowed", "fsync", "slat_percentiles", "hipri",
+        "sqthread_poll",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

@@ -47,6 +47,10 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"fsync={workload.fsync}")
     if workload.slat_percentiles:
         options += ["slat_percentiles=1", "clat_percentiles=1"]
+    if workload.hipri:
+        options.append("hipri=1")
+    if workload.sqthread_poll:
+        options.append("sqthread_poll=1")
     return options + _pace_options(workload)
 
 

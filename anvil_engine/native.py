@@ -34,6 +34,7 @@ INTERVAL_S = 1.0
 DRAIN_S = 30.0
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
+PROBE_BYTES = 4096
 WORKERS_LOOK_S = 0.25
 WORKERS_SHARE = 0.1
 """Of the submitting threads' CPU time, what the kernel's workers used when they did the I/O."""
@@ -55,10 +56,11 @@ class Interval:
     write: DirectionSample | None
 
 
-def check_available(engine: str, workload: Workload) -> None:
+def check_available(engine: str, workload: Workload, fd: int) -> None:
     """Raise `EngineError`, with the reason and the way out, for what cannot be done here.
 
-    `RingUnavailable` when `engine` needs io_uring and something forbids it.
+    `fd` is the open target, -1 for a simulation.  `RingUnavailable` when `engine` needs
+    io_uring and something forbids it.
     """
     _check_cpus(workload)
     if engine != "native":
@@ -68,6 +70,10 @@ def check_available(engine: str, workload: Workload) -> None:
         _ioloop.probe()
     except OSError as error:
         raise _ring_refused(error) from error
+    if workload.sqthread_poll:
+        _check_sqpoll()
+    if workload.hipri:
+        _check_iopoll(workload, fd)
 
 
 def _check_needs_no_ring(engine: str, workload: Workload) -> None:
@@ -76,6 +82,41 @@ def _check_needs_no_ring(engine: str, workload: Workload) -> None:
             f"slat_percentiles: engine {engine} does not submit and complete in two steps; "
             "leave it out, lat is there anyway, or use --engine native"
         )
+    if workload.hipri or workload.sqthread_poll:
+        raise EngineError(
+            f"--iopoll and --sqpoll: engine {engine} has no ring to poll; leave them out, or use "
+            "--engine native"
+        )
+
+
+def _check_sqpoll() -> None:
+    try:
+        _ioloop.probe(sqthread_poll=True)
+    except OSError as error:
+        forbidden = error.errno == errno.EPERM
+        cause = "before Linux 5.11 it is for root" if forbidden else error.strerror
+        raise EngineError(
+            f"--sqpoll: the kernel refused with {_error_name(error.errno or 0)} ({cause}); "
+            "--engine native works without it"
+        ) from error
+
+
+def _check_iopoll(workload: Workload, fd: int) -> None:
+    try:
+        _ioloop.probe(hipri=True)
+        _ioloop.probe_polled_read(fd, workload.offset, min(workload.bs, PROBE_BYTES))
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            cause = (
+                "the target has no poll queues; NVMe drives get them by the module parameter "
+                "nvme.poll_queues=N"
+            )
+        else:
+            cause = error.strerror or "a polled read failed"
+        raise EngineError(
+            f"--iopoll: the kernel answered {_error_name(error.errno or 0)} ({cause}); "
+            "--engine native works without it"
+        ) from error
 
 
 def _check_cpus(workload: Workload) -> None:
@@ -183,6 +224,8 @@ class Measurement:
             is_poisson=workload.rate_process == "poisson",
             fsync_every=workload.fsync,
             slat=workload.slat_percentiles,
+            hipri=workload.hipri,
+            sqthread_poll=workload.sqthread_poll,
             live=live,
             ramp=ramp,
             control=self._control,
@@ -418,6 +461,8 @@ class Measurement:
                 f"buffers are not registered ({job.notes['registered_buffers']}): raise the "
                 "locked memory limit (ulimit -l) for less CPU per I/O"
             )
+        if workload.sqthread_poll:
+            found.append(_sqpoll_warning(workload))
         submitters_s = sum(thread.cpu_user_s + thread.cpu_system_s for thread in self._threads)
         if sum(self._workers.cpu_s.values()) > WORKERS_SHARE * submitters_s:
             found.append(
@@ -436,6 +481,17 @@ class Measurement:
             f"the mean depth was {mean_depth:.1f} of {depth} ({100 * mean_depth / depth:.0f} %): "
             "the rest of the time went into submitting, or into waiting for batches"
         ]
+
+
+def _sqpoll_warning(workload: Workload) -> str:
+    text = "sqpoll: the CPU time of the kernel's submitting threads is not in cpu"
+    available = len(workload.cpus or os.sched_getaffinity(0))
+    if available < 2 * workload.numjobs:
+        text += (
+            f"; {workload.numjobs} of them and as many jobs share {available} CPUs, which costs "
+            "more than it saves"
+        )
+    return text
 
 
 def _n_blocks(workload: Workload) -> int:
@@ -470,6 +526,8 @@ def _errors(change: Counters) -> dict[str, int]:
 
 
 def _error_name(number: int) -> str:
+    if number == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # Python knows it by the name that only POSIX has for it
     return errno.errorcode.get(number, f"errno {number}") if number else "SHORT"
 
 

@@ -60,7 +60,7 @@ def run(
     for order, phase in enumerate(plan.phases):
         # What the last phase lacks is better known before the first one takes an hour.
         try:
-            native.check_available(engine, phase.workload)
+            native.check_available(engine, phase.workload, target.fd if target else -1)
         except AnvilError as error:
             yield from _failed(order, phase, error)
             return

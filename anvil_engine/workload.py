@@ -58,7 +58,10 @@ class Workload:
 
     The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".
     After every `fsync` writes of a job, an fsync is started beside what is in flight; 0 for
-    none.  `slat_percentiles` has slat and clat recorded beside lat.  Raises `InvalidWorkload`.
+    none.  `slat_percentiles` has slat and clat recorded beside lat.
+
+    `hipri` polls the device for completions (IOPOLL), `sqthread_poll` leaves submitting to a
+    thread of the kernel (SQPOLL).  Raises `InvalidWorkload`.
     """
 
     rw: str
@@ -80,6 +83,8 @@ class Workload:
     cpus_allowed: str | None = None
     fsync: int = 0
     slat_percentiles: bool = False
+    hipri: bool = False
+    sqthread_poll: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -113,10 +118,24 @@ class Workload:
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
         self._check_pace()
+        self._check_polling()
         _require(0 <= self.fsync < 1 << 32, f"fsync={self.fsync} is not in 0..{(1 << 32) - 1}")
         _require(not self.fsync or self.rw in WRITES, f"fsync={self.fsync} has no writes to sync")
         if self.cpus_allowed is not None:
             _parse_cpus(self.cpus_allowed)
+
+    def _check_polling(self) -> None:
+        _require(
+            self.direct or not self.hipri, "hipri=True polls the device itself and needs direct=1"
+        )
+        _require(
+            not (self.hipri and self.fsync),
+            f"fsync={self.fsync} cannot be polled for; leave it or hipri out",
+        )
+        _require(
+            not (self.sqthread_poll and self.slat_percentiles),
+            "slat_percentiles=True has no meaning with sqthread_poll, where the kernel submits",
+        )
 
     def _check_pace(self) -> None:
         _require(

@@ -206,7 +206,15 @@ def fio_spellings() -> list[str]:
 def test_fio_knows_the_option(name: str) -> None:
     """Every option of bench that is not in the list of our own is fio's, spelled as fio does."""
     spelled = f"--{name}" if name in FLAGS else f"--{name}={VALUES.get(name, '1')}"
-    job = ["fio", "--name=x", "--filename=/dev/zero", "--size=1m", spelled, "--parse-only"]
+    job = [
+        "fio",
+        "--name=x",
+        "--filename=/dev/zero",
+        "--size=1m",
+        "--ioengine=io_uring",
+        spelled,
+        "--parse-only",
+    ]
     done = subprocess.run(job, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

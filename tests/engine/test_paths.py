@@ -1,5 +1,6 @@
 """What a workload may ask for beside reads and writes, and what is refused with a way out."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_slat_is_refused_where_there_is_none(a_file):
     workload = Workload(**WRITE_4K, slat_percentiles=True)
     for engine in ("sync", "null"):
         with pytest.raises(EngineError, match="--engine native"):
-            native.check_available(engine, workload)
+            native.check_available(engine, workload, a_file)
 
 
 def test_without_being_asked_there_is_no_slat(a_file):
@@ -141,3 +142,73 @@ def test_io_that_the_submitter_does_itself_names_no_workers():
     os.close(fd)
     assert "iou_wrk" not in result.engine
     assert not any("iou-wrk" in text for text in result.warnings)
+
+
+# Polling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.uring
+@pytest.mark.parametrize("rw", ["randread", "randwrite", "randrw"])
+@pytest.mark.parametrize("more", [{}, {"iodepth": 1}, {"rate_iops": 1000}, {"numjobs": 2}])
+def test_the_kernels_thread_submits_everything(a_file, rw, more):
+    """With SQPOLL nothing is lost or counted twice, at any depth, in either loop."""
+    result = measure(a_file, **WRITE_4K | {"rw": rw, "sqthread_poll": True} | more)
+    assert "SQPOLL" in result.engine["setup_flags"]
+    for side in filter(None, (result.read, result.write)):
+        assert recorded(side) == side.ios > 0
+    assert result.errors == {}
+    assert any("sqpoll" in text for text in result.warnings)
+
+
+@pytest.mark.uring
+def test_a_sleeping_submission_thread_is_woken(a_file):
+    """It sleeps after a second without work; the I/O that comes later is done all the same."""
+    paced = {"rate_iops": 1, "runtime": 2.5, "sqthread_poll": True}
+    result = measure(a_file, **WRITE_4K | paced)
+    assert result.write.ios == result.pace.due == 3
+
+
+@pytest.mark.uring
+def test_a_target_without_poll_queues_is_refused_with_the_way_out():
+    """The errno, the reason and what works; known before any I/O of the phase."""
+    fd = os.open("/dev/zero", os.O_RDONLY)
+    with pytest.raises(EngineError, match=r"EOPNOTSUPP.*poll_queues.*works without"):
+        native.check_available("native", Workload(**WRITE_4K, hipri=True), fd)
+    os.close(fd)
+
+
+@pytest.mark.uring
+@pytest.mark.nvme
+def test_a_drive_with_poll_queues_is_polled():
+    """IOPOLL is in effect and every I/O is recorded."""
+    fd = os.open(os.environ["ANVIL_TEST_NVME"], os.O_RDONLY | os.O_DIRECT)
+    polled = {"rw": "randread", "bs": 4096, "size": MIB, "runtime": 0.5, "hipri": True}
+    try:
+        native.check_available("native", Workload(**polled), fd)
+    except EngineError as error:
+        pytest.skip(f"nvme: {error}")
+    result = measure(fd, **polled)
+    os.close(fd)
+    assert "IOPOLL" in result.engine["setup_flags"]
+    assert recorded(result.read) == result.read.ios > 0
+
+
+@pytest.mark.parametrize("option", ["hipri", "sqthread_poll"])
+@pytest.mark.parametrize("engine", ["sync", "null"])
+def test_an_engine_without_a_ring_cannot_poll(a_file, engine, option):
+    """And says which engine can."""
+    with pytest.raises(EngineError, match="--engine native"):
+        native.check_available(engine, Workload(**WRITE_4K, **{option: True}), a_file)
+
+
+def test_a_refused_submission_thread_names_the_errno(monkeypatch):
+    """EPERM from the kernel becomes a sentence with the way out."""
+
+    def probe(*, hipri=False, sqthread_poll=False):
+        if sqthread_poll:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(native._ioloop, "probe", probe)
+    workload = Workload(**WRITE_4K, sqthread_poll=True)
+    with pytest.raises(EngineError, match=r"EPERM .*works without it"):
+        native.check_available("native", workload, -1)

@@ -100,7 +100,7 @@ def test_an_io_error_fails_the_run(target_path):
 def test_a_forbidden_ring_fails_the_run_with_the_way_out(target_path, monkeypatch):
     """Where io_uring is refused, the run fails with a sentence that offers --engine sync."""
 
-    def refuse(engine, workload):
+    def refuse(engine, workload, fd):
         raise RingUnavailable("io_uring cannot be used here: x; --engine sync measures without")
 
     monkeypatch.setattr(native, "check_available", refuse)

@@ -59,6 +59,20 @@ def test_direction_follows_from_rw(rw, reads, writes, read_pct):
     assert (workload.reads, workload.writes, workload.read_pct) == (reads, writes, read_pct)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"hipri": True, "direct": False}, "hipri=True .* needs direct=1"),
+        ({"hipri": True, "fsync": 1, "rw": "write"}, "fsync=1 cannot be polled for"),
+        ({"sqthread_poll": True, "slat_percentiles": True}, "slat_percentiles=True has no mean"),
+    ],
+)
+def test_what_excludes_each_other_is_refused(fields, sentence):
+    """Two options that cannot both be had are an error that names them."""
+    with pytest.raises(InvalidWorkload, match=sentence):
+        Workload(**{"rw": "read", "bs": 4096, **fields})
+
+
 def test_cpus_are_listed_as_fio_lists_them():
     """Ranges and single CPUs, separated by commas."""
     assert Workload(rw="read", bs=512, cpus_allowed="0-2,7, 9").cpus == {0, 1, 2, 7, 9}

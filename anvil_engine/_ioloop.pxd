@@ -123,6 +123,9 @@ cdef struct Loop:
     int64_t patience_ns       # wait for, and how long at most
     unsigned fsync_every      # writes between two fsyncs; 0 for none
     unsigned until_fsync
+    int64_t think_ns          # pause after every `think_every` completed I/Os; 0 for none
+    unsigned think_every
+    unsigned since_thought    # completed since the last pause
     uint64_t rate             # intended starts a second; 0 is a closed loop
     bint is_poisson
     arrival_clock arrivals

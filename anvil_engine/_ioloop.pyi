@@ -76,6 +76,8 @@ class Job:
         rate: int,
         is_poisson: bool,
         fsync_every: int,
+        think_ns: int,
+        think_every: int,
         slat: bool,
         hipri: bool,
         sqthread_poll: bool,

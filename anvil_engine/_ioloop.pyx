@@ -541,6 +541,7 @@ cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogi
             )
     else:
         record_error(loop, slot, res)
+    loop.since_thought += kind != FSYNC_C
     give_back(loop, slot)
 
 
@@ -703,6 +704,23 @@ cdef int end_sync(Loop *loop, int result) noexcept nogil:
     return result  # nothing is ever in flight between two turns
 
 
+cdef int think(Loop *loop) noexcept nogil:
+    """Let what is in flight complete, then pause, as fio does; or -errno."""
+    cdef uint64_t until, now
+    cdef int result = 0
+    while result == 0 and loop.in_flight and not loop.stopping:
+        loop.wait_for, loop.patience_ns = loop.in_flight, WAIT_NS
+        result = loop.turn(loop)
+    now = clock_ticks(&loop.clock)
+    until = now + clock_from_ns(&loop.clock, <uint64_t>loop.think_ns)
+    while now < until and not loop.stopping:
+        clock_sleep(min(WAIT_NS, <int64_t>clock_to_ns(&loop.clock, until - now)))
+        now = clock_ticks(&loop.clock)
+        look_at_clock(loop, now)
+    loop.since_thought = 0
+    return result
+
+
 cdef int run_general(Loop *loop) noexcept nogil:
     cdef int result = 0
     clock_sharpen_sleep()
@@ -710,6 +728,8 @@ cdef int run_general(Loop *loop) noexcept nogil:
     while result == 0 and not loop.stopping:
         loop.gather(loop)
         result = loop.turn(loop)
+        if loop.think_ns and loop.since_thought >= loop.think_every and result == 0:
+            result = think(loop)
     note_backlog(loop)
     return loop.finish(loop, result)
 
@@ -835,6 +855,8 @@ cdef class Job:
         uint64_t rate,
         bint is_poisson,
         unsigned fsync_every,
+        int64_t think_ns,
+        unsigned think_every,
         bint slat,
         bint hipri,
         bint sqthread_poll,
@@ -873,6 +895,7 @@ cdef class Job:
         loop.fsync_every = loop.until_fsync = fsync_every
         # A stream of their own: the same seed gives the same offsets at every rate.
         seed_random(loop.arrival_state, ~seed)
+        loop.think_ns, loop.think_every = think_ns, think_every
         loop.polling = polling_flags(hipri, sqthread_poll)
         choose_loop(loop, self._engine, slat)
         choose_next(loop, read_pct, is_random)
@@ -939,7 +962,7 @@ cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     """The loop, and the functions of the general one if anything needs it."""
     loop.submit = submit_and_wait
     loop.is_general = (
-        loop.rate or loop.fsync_every or slat or loop.polling & URING_SETUP_SQPOLL
+        loop.rate or loop.fsync_every or loop.think_ns or slat or loop.polling & URING_SETUP_SQPOLL
     )
     if engine == RING:
         loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring

@@ -124,6 +124,20 @@ FILE_BLOCK_BYTES = 4096
     help="Writes of a job between two fsyncs, whose latency is reported by itself.",
 )
 @click.option(
+    "--thinktime",
+    type=Time("us"),
+    default="0",
+    show_default=True,
+    help="Pause of a job between I/Os, in microseconds or like 5ms.",
+)
+@click.option(
+    "--thinktime-blocks",
+    type=int,
+    default=1,
+    show_default=True,
+    help="I/Os between two such pauses.",
+)
+@click.option(
     "--slat-percentiles",
     "--clat-percentiles",
     "slat_percentiles",
@@ -202,8 +216,8 @@ def _profile(options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
-        "rate_iops", "rate_process", "cpus_allowed", "fsync", "slat_percentiles", "hipri",
-        "sqthread_poll",
+        "rate_iops", "rate_process", "cpus_allowed", "fsync", "thinktime", "thinktime_blocks",
+        "slat_percentiles", "hipri",        "sqthread_poll",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

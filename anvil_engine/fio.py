@@ -47,6 +47,9 @@ def _options(phase: Phase, filename: str) -> list[str]:
         options.append(f"fsync={workload.fsync}")
     if workload.slat_percentiles:
         options += ["slat_percentiles=1", "clat_percentiles=1"]
+    if workload.thinktime:
+        options.append(f"thinktime={workload.thinktime * 1e6:.0f}us")
+        options.append(f"thinktime_blocks={workload.thinktime_blocks}")
     if workload.hipri:
         options.append("hipri=1")
     if workload.sqthread_poll:

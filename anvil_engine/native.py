@@ -223,6 +223,8 @@ class Measurement:
             rate=workload.rate_iops or 0,
             is_poisson=workload.rate_process == "poisson",
             fsync_every=workload.fsync,
+            think_ns=round(workload.thinktime * 1e9),
+            think_every=workload.thinktime_blocks,
             slat=workload.slat_percentiles,
             hipri=workload.hipri,
             sqthread_poll=workload.sqthread_poll,

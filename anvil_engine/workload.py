@@ -58,7 +58,8 @@ class Workload:
 
     The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".
     After every `fsync` writes of a job, an fsync is started beside what is in flight; 0 for
-    none.  `slat_percentiles` has slat and clat recorded beside lat.
+    none.  After every `thinktime_blocks` I/Os a job lets what is in flight complete and then
+    pauses for `thinktime` seconds.  `slat_percentiles` has slat and clat recorded beside lat.
 
     `hipri` polls the device for completions (IOPOLL), `sqthread_poll` leaves submitting to a
     thread of the kernel (SQPOLL).  Raises `InvalidWorkload`.
@@ -82,6 +83,8 @@ class Workload:
     rate_process: str = "linear"
     cpus_allowed: str | None = None
     fsync: int = 0
+    thinktime: float = 0.0
+    thinktime_blocks: int = 1
     slat_percentiles: bool = False
     hipri: bool = False
     sqthread_poll: bool = False
@@ -118,11 +121,24 @@ class Workload:
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
         self._check_pace()
+        self._check_thinktime()
         self._check_polling()
         _require(0 <= self.fsync < 1 << 32, f"fsync={self.fsync} is not in 0..{(1 << 32) - 1}")
         _require(not self.fsync or self.rw in WRITES, f"fsync={self.fsync} has no writes to sync")
         if self.cpus_allowed is not None:
             _parse_cpus(self.cpus_allowed)
+
+    def _check_thinktime(self) -> None:
+        _require(self.thinktime >= 0, f"thinktime={self.thinktime} must not be negative")
+        _require(
+            1 <= self.thinktime_blocks < 1 << 32,
+            f"thinktime_blocks={self.thinktime_blocks} is not in 1..{(1 << 32) - 1}",
+        )
+        _require(
+            not self.thinktime or self.rate_iops is None,
+            f"thinktime={self.thinktime} and rate_iops={self.rate_iops} both decide when an I/O "
+            "starts; use one of them",
+        )
 
     def _check_polling(self) -> None:
         _require(
@@ -175,7 +191,7 @@ class Workload:
     @property
     def is_paced(self) -> bool:
         """Whether fewer than `iodepth` I/Os in flight are meant."""
-        return self.rate_iops is not None
+        return self.rate_iops is not None or self.thinktime > 0
 
     @property
     def read_pct(self) -> int:

@@ -87,6 +87,7 @@ def test_json_is_alone_on_stdout_and_counts_every_io(capsys: pytest.CaptureFixtu
         {},
         {"cpus_allowed": "0"},
         {"fsync": 3},
+        {"thinktime": 0.0005, "thinktime_blocks": 2},
         {"iodepth_batch_complete_min": 1, "rate_iops": 2000, "rate_process": "poisson"},
     ],
     ids=lambda more: " ".join(more),
@@ -101,7 +102,14 @@ def test_options_reach_the_workload(
         "iodepth_batch_submit": 4, "iodepth_batch_complete_min": 2,
         **more,
     }  # fmt: skip
-    words = {"bs": "8k", "runtime": "250ms", "ramp_time": "50ms", "offset": "1m", "size": "1g"}
+    words = {
+        "bs": "8k",
+        "runtime": "250ms",
+        "ramp_time": "50ms",
+        "offset": "1m",
+        "size": "1g",
+        "thinktime": "500",
+    }
     options = [f"--{name}={words.get(name, value)}" for name, value in given.items()]
     result = measured(capsys, "none", "--engine=null", *options, "--direct=0")
     (job,) = result["jobs"]

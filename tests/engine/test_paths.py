@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,32 @@ def test_only_writes_count_towards_an_fsync(a_file):
 def test_without_fsync_there_is_no_sync_class(a_file):
     """None, not zero."""
     assert measure(a_file, "sync", **WRITE_4K).sync is None
+
+
+# thinktime ------------------------------------------------------------------------------------
+
+
+@every_engine
+@pytest.mark.parametrize(("iodepth", "blocks"), [(1, 1), (4, 1), (4, 10)])
+def test_a_job_pauses_between_ios(a_file, engine, iodepth, blocks):
+    """No more rounds than pauses fit into the time; a round is the blocks and what was in flight."""
+    pauses = {"iodepth": iodepth, "thinktime": 0.02, "thinktime_blocks": blocks}
+    result = measure(a_file, engine, **WRITE_4K | pauses)
+    rounds = WRITE_4K["runtime"] / 0.02 + 1
+    assert blocks <= result.write.ios <= rounds * (blocks + iodepth)
+    assert result.write.ios == recorded(result.write)
+    assert not any("mean depth" in text for text in result.warnings)
+
+
+@every_engine
+def test_a_stop_ends_a_long_thought(a_file, engine):
+    """A pause of a minute does not keep the user waiting."""
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    before = time.monotonic()
+    result = measure(a_file, engine, stop, **WRITE_4K | {"runtime": 60.0, "thinktime": 60.0})
+    assert time.monotonic() - before < 2
+    assert 1 <= result.write.ios <= WRITE_4K["iodepth"]
 
 
 # slat and clat --------------------------------------------------------------------------------

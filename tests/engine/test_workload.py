@@ -29,6 +29,8 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"rate_iops": 0},
         {"rate_process": "sometimes"},
         {"fsync": 1},
+        {"thinktime": -1},
+        {"thinktime_blocks": 0},
         {"cpus_allowed": ""},
         {"cpus_allowed": "0-"},
         {"cpus_allowed": "3-1"},
@@ -64,6 +66,7 @@ def test_direction_follows_from_rw(rw, reads, writes, read_pct):
     [
         ({"hipri": True, "direct": False}, "hipri=True .* needs direct=1"),
         ({"hipri": True, "fsync": 1, "rw": "write"}, "fsync=1 cannot be polled for"),
+        ({"thinktime": 1, "rate_iops": 9}, "thinktime=1 and rate_iops=9 both decide"),
         ({"sqthread_poll": True, "slat_percentiles": True}, "slat_percentiles=True has no mean"),
     ],
 )

@@ -37,6 +37,7 @@ cdef enum:
 cdef enum:
     READ_C = 0
     WRITE_C = 1
+    TRIM_C = 2
     FSYNC_C = 3
     RESPONSE_C = 4            # + direction: from the intended start, open loop only
     SLAT_C = 8                # + direction: from preparing to the return of the submitting call,
@@ -123,6 +124,7 @@ cdef struct Loop:
     int64_t patience_ns       # wait for, and how long at most
     unsigned fsync_every      # writes between two fsyncs; 0 for none
     unsigned until_fsync
+    bint trims                # every I/O is a trim, chosen as a read would be
     int64_t think_ns          # pause after every `think_every` completed I/Os; 0 for none
     unsigned think_every
     unsigned since_thought    # completed since the last pause

@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 READ: Final[int]
 WRITE: Final[int]
+TRIM: Final[int]
 FSYNC: Final[int]
 RESPONSE: Final[int]
 SLAT: Final[int]
@@ -76,6 +77,7 @@ class Job:
         rate: int,
         is_poisson: bool,
         fsync_every: int,
+        trims: bool,
         think_ns: int,
         think_every: int,
         slat: bool,

@@ -12,7 +12,7 @@ C results are -errno until the border; `Job.run` raises.
 
 import os
 
-from libc.errno cimport EAGAIN, EBUSY, ETIME, errno
+from libc.errno cimport EAGAIN, EBUSY, EINVAL, ETIME, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -29,7 +29,7 @@ from anvil_engine._arrivals cimport *
 from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
-READ, WRITE, FSYNC = READ_C, WRITE_C, FSYNC_C
+READ, WRITE, TRIM, FSYNC = READ_C, WRITE_C, TRIM_C, FSYNC_C
 RESPONSE, SLAT, CLAT = RESPONSE_C, SLAT_C, CLAT_C
 N_BUCKETS = N_BUCKETS_C
 N_ERRNOS = N_ERRNOS_C
@@ -460,6 +460,12 @@ cdef unsigned take_or_fsync(Loop *loop) noexcept nogil:
     return slot
 
 
+cdef unsigned take_trim(Loop *loop) noexcept nogil:
+    cdef unsigned slot = take_slot(loop)
+    loop.directions[slot] = TRIM_C
+    return slot
+
+
 cdef inline void add_pending(Loop *loop, unsigned slot) noexcept nogil:
     if loop.prepared != NULL:
         loop.prepared[slot] = clock_ticks(&loop.clock)
@@ -515,7 +521,7 @@ cdef void note_backlog(Loop *loop) noexcept nogil:
 
 cdef inline int expected(Loop *loop, unsigned slot) noexcept nogil:
     """What the kernel answers to the slot's I/O when it did all of it."""
-    return 0 if loop.directions[slot] == FSYNC_C else <int>loop.bs
+    return 0 if loop.directions[slot] >= TRIM_C else <int>loop.bs
 
 
 cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogil:
@@ -563,20 +569,27 @@ cdef int collect_ring(Loop *loop) noexcept nogil:
 
 cdef void fill_any_sqe(Loop *loop, unsigned slot) noexcept nogil:
     cdef uring_sqe *sqe
-    if loop.directions[slot] != FSYNC_C:
+    if loop.directions[slot] < TRIM_C:
         fill_sqe(loop, slot)
         return
     sqe = uring_next_sqe(&loop.ring)
-    sqe.opcode = URING_OP_FSYNC
     sqe.flags = loop.sqe_flags
     sqe.ioprio = 0
     sqe.fd = loop.sqe_fd
-    sqe.off = 0
-    sqe.addr = 0
     sqe.len = 0
     sqe.op_flags = 0
     sqe.user_data = slot
     sqe.buf_index = 0
+    if loop.directions[slot] == TRIM_C:
+        sqe.opcode = URING_OP_URING_CMD
+        sqe.off = URING_BLOCK_DISCARD
+        sqe.addr = loop.offsets[slot]
+        sqe.addr3 = loop.bs
+    else:
+        sqe.opcode = URING_OP_FSYNC
+        sqe.off = 0
+        sqe.addr = 0
+        sqe.addr3 = 0
 
 
 cdef int submit_then_wait(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil:
@@ -637,6 +650,8 @@ cdef int64_t transfer(Loop *loop, unsigned slot) noexcept nogil:
     cdef int64_t moved
     if loop.directions[slot] == FSYNC_C:
         moved = fsync(loop.fd)
+    elif loop.directions[slot] == TRIM_C:
+        return block_discard(loop.fd, loop.offsets[slot], loop.bs)
     elif loop.directions[slot] == WRITE_C:
         moved = pwrite(loop.fd, data, loop.bs, offset)
     else:
@@ -855,6 +870,7 @@ cdef class Job:
         uint64_t rate,
         bint is_poisson,
         unsigned fsync_every,
+        bint trims,
         int64_t think_ns,
         unsigned think_every,
         bint slat,
@@ -895,10 +911,11 @@ cdef class Job:
         loop.fsync_every = loop.until_fsync = fsync_every
         # A stream of their own: the same seed gives the same offsets at every rate.
         seed_random(loop.arrival_state, ~seed)
+        loop.trims = trims
         loop.think_ns, loop.think_every = think_ns, think_every
         loop.polling = polling_flags(hipri, sqthread_poll)
         choose_loop(loop, self._engine, slat)
-        choose_next(loop, read_pct, is_random)
+        choose_next(loop, 100 if trims else read_pct, is_random)
         allocate_slots(loop)
 
     def __dealloc__(self):
@@ -962,7 +979,7 @@ cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     """The loop, and the functions of the general one if anything needs it."""
     loop.submit = submit_and_wait
     loop.is_general = (
-        loop.rate or loop.fsync_every or loop.think_ns or slat or loop.polling & URING_SETUP_SQPOLL
+        loop.rate or loop.fsync_every or loop.trims or loop.think_ns or slat or loop.polling & URING_SETUP_SQPOLL
     )
     if engine == RING:
         loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring
@@ -973,11 +990,11 @@ cdef int choose_loop(Loop *loop, int engine, bint slat) except -1:
     if not loop.is_general:
         return 0
     loop.run = run_general
-    loop.take = take_or_fsync if loop.fsync_every else take_io
+    loop.take = take_trim if loop.trims else take_or_fsync if loop.fsync_every else take_io
     loop.gather = gather_due if loop.rate else gather_free
     loop.flying = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
-    if loop.fsync_every and loop.n_blocks < FSYNC_C + 1:
-        raise ValueError("live has no block for fsync")
+    if (loop.fsync_every or loop.trims) and loop.n_blocks < FSYNC_C + 1:
+        raise ValueError("live has no block for trims and fsyncs")
     if loop.polling & URING_SETUP_SQPOLL:
         loop.submit = submit_to_thread
     if slat:
@@ -1005,7 +1022,8 @@ cdef int allocate_slots(Loop *loop) except -1:
     loop.directions = <uint8_t *>allocate(loop.iodepth, sizeof(uint8_t))
     loop.free_slots = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
     loop.pending = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
-    loop.pool_bytes = <size_t>loop.iodepth * loop.bs
+    # A trim has no data, and may be of any size.
+    loop.pool_bytes = STAMP_EVERY if loop.trims else <size_t>loop.iodepth * loop.bs
     loop.pool = <char *>pool_allocate(loop.pool_bytes)
     if loop.pool == NULL:
         raise MemoryError(f"no memory for {loop.iodepth} buffers of {loop.bs} bytes")
@@ -1034,7 +1052,42 @@ cdef int open_ring(Job job) except -1:
     job.notes["registered_buffers"] = granted(result)
     loop.opcodes[0] = URING_OP_READ_FIXED if result >= 0 else URING_OP_READ
     loop.opcodes[1] = URING_OP_WRITE_FIXED if result >= 0 else URING_OP_WRITE
+    if loop.trims:
+        choose_trim(job)
     return 0
+
+
+cdef int choose_trim(Job job) except -1:
+    """Through the ring where the kernel can, else by one ioctl at a time."""
+    cdef Loop *loop = &job._loop
+    if ring_discards(loop):
+        job.notes["trim"] = "BLOCK_URING_CMD_DISCARD"
+        return 0
+    job.notes["trim"] = "BLKDISCARD"
+    loop.turn, loop.finish = turn_sync, end_sync
+    loop.iodepth, loop.n_free, loop.free_slots[0] = 1, 1, 0
+    return 0
+
+
+cdef bint ring_discards(Loop *loop):
+    """Whether the device takes discards from the ring: one of no bytes is refused as EINVAL."""
+    cdef uring_sqe *sqe
+    cdef unsigned head
+    cdef int result
+    if not uring_has(&loop.ring, URING_OP_URING_CMD):
+        return False
+    sqe = uring_next_sqe(&loop.ring)
+    sqe.opcode = URING_OP_URING_CMD
+    sqe.flags = loop.sqe_flags
+    sqe.fd = loop.sqe_fd
+    sqe.off = URING_BLOCK_DISCARD
+    head = loop.ring.cq_head[0]
+    result = uring_enter(&loop.ring, 1, WAIT_NS)
+    if result < 0 or uring_cq_tail(&loop.ring) == head:
+        return False
+    result = loop.ring.cqes[head & loop.ring.cq_mask].res
+    uring_cq_advance(&loop.ring, head + 1)
+    return result == -EINVAL
 
 
 cdef object granted(int result):

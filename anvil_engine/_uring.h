@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -34,7 +35,11 @@ enum {
 	URING_OP_ASYNC_CANCEL = 14,
 	URING_OP_READ = 22,
 	URING_OP_WRITE = 23,
+	URING_OP_URING_CMD = 46,
 };
+
+/* Of the block layer: `addr` and `addr3` are offset and length in bytes (Linux 6.12). */
+enum { URING_BLOCK_DISCARD = 0x1200 };
 
 enum { URING_SQE_FIXED_FILE = 1u << 0 };
 
@@ -58,6 +63,7 @@ enum {
 enum {
 	URING_REGISTER_BUFFERS = 0,
 	URING_REGISTER_FILES = 2,
+	URING_REGISTER_PROBE = 8,
 	URING_REGISTER_RING_FDS = 20,
 };
 
@@ -82,7 +88,8 @@ struct uring_sqe {
 	uint16_t buf_index;
 	uint16_t personality;
 	int32_t splice_fd_in;
-	uint64_t pad[2];
+	uint64_t addr3;
+	uint64_t pad;
 };
 
 struct uring_cqe {
@@ -112,6 +119,17 @@ struct uring_rsrc_update {
 	uint32_t offset;
 	uint32_t resv;
 	uint64_t data;
+};
+
+struct uring_probe {
+	uint8_t last_op, ops_len;
+	uint16_t resv;
+	uint32_t resv2[3];
+	struct {
+		uint8_t op, resv;
+		uint16_t flags; /* 1: supported */
+		uint32_t resv2;
+	} ops[256];
 };
 
 struct uring_timespec {
@@ -280,6 +298,17 @@ static inline int uring_register_buffer(struct uring *ring, void *base, size_t b
 	return uring_register_call(ring->fd, URING_REGISTER_BUFFERS, &whole, 1);
 }
 
+/* Whether this kernel has the operation; 0 also where it cannot be asked. */
+static inline int uring_has(struct uring *ring, unsigned opcode)
+{
+	struct uring_probe probe;
+
+	memset(&probe, 0, sizeof(probe));
+	if (uring_register_call(ring->fd, URING_REGISTER_PROBE, &probe, 256) < 0)
+		return 0;
+	return opcode <= probe.last_op && (probe.ops[opcode].flags & 1);
+}
+
 /* The next free SQE.  The caller keeps no more I/Os in flight than the ring has entries. */
 static inline struct uring_sqe *uring_next_sqe(struct uring *ring)
 {
@@ -351,6 +380,14 @@ static inline void uring_cq_advance(struct uring *ring, unsigned head)
 static inline unsigned uring_overflowed(const struct uring *ring)
 {
 	return __atomic_load_n(ring->cq_overflow, __ATOMIC_RELAXED);
+}
+
+/* Discard a range of a block device and wait for it. */
+static inline int block_discard(int fd, uint64_t offset, uint64_t bytes)
+{
+	uint64_t range[2] = { offset, bytes };
+
+	return ioctl(fd, 0x1277 /* BLKDISCARD */, range) < 0 ? -errno : 0;
 }
 
 static inline void *pool_allocate(size_t bytes)

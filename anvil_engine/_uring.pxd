@@ -11,6 +11,8 @@ cdef extern from "_uring.h" nogil:
         URING_OP_ASYNC_CANCEL
         URING_OP_READ
         URING_OP_WRITE
+        URING_OP_URING_CMD
+        URING_BLOCK_DISCARD
         URING_SQE_FIXED_FILE
         URING_ASYNC_CANCEL_ANY
         URING_SETUP_IOPOLL
@@ -31,6 +33,7 @@ cdef extern from "_uring.h" nogil:
         uint32_t op_flags
         uint64_t user_data
         uint16_t buf_index
+        uint64_t addr3
 
     struct uring_cqe:
         uint64_t user_data
@@ -51,6 +54,7 @@ cdef extern from "_uring.h" nogil:
     int uring_register_ring(uring *ring)
     int uring_register_file(uring *ring, int fd)
     int uring_register_buffer(uring *ring, void *base, size_t bytes)
+    int uring_has(uring *ring, unsigned opcode)
     uring_sqe *uring_next_sqe(uring *ring)
     unsigned uring_unsubmitted(const uring *ring)
     int uring_enter(uring *ring, unsigned wait, int64_t timeout_ns)
@@ -60,6 +64,7 @@ cdef extern from "_uring.h" nogil:
     void uring_cq_advance(uring *ring, unsigned head)
     unsigned uring_overflowed(const uring *ring)
 
+    int block_discard(int fd, uint64_t offset, uint64_t bytes)
     void *pool_allocate(size_t bytes)
     uint64_t multiply_high(uint64_t a, uint64_t b)
     unsigned bit_length(uint64_t value)

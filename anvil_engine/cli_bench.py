@@ -28,7 +28,7 @@ FILE_BLOCK_BYTES = 4096
     default="read",
     show_default=True,
     metavar="RW",
-    help="read, write, randread, randwrite, rw or randrw.",
+    help="read, write, randread, randwrite, rw, randrw, trim or randtrim.",
 )
 @click.option(
     "--bs", "--blocksize", type=Size(), default="4k", show_default=True, help="Bytes of one I/O."

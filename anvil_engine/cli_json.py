@@ -16,6 +16,7 @@ from typing import Any
 from anvil_engine import summary
 from anvil_engine.cli_measure import PhaseRecord, Record
 from anvil_engine.results import DirectionResult, DirectionSample, Latencies, PhaseResult, plain
+from anvil_engine.workload import DIRECTIONS
 
 
 def bench_json(record: Record, at: datetime) -> dict[str, Any]:
@@ -48,10 +49,13 @@ def _job(phase: PhaseRecord) -> dict[str, Any]:
     }
     if result is None:
         return job
-    samples = {name: [getattr(one, name) for one in phase.samples] for name in ("read", "write")}
     return job | {
-        "read": _direction(result.read, result, samples["read"]),
-        "write": _direction(result.write, result, samples["write"]),
+        **{
+            name: _direction(
+                getattr(result, name), result, [getattr(one, name) for one in phase.samples]
+            )
+            for name in DIRECTIONS
+        },
         **({"sync": _sync(result.sync)} if result.sync else {}),
         "job_runtime": round(result.elapsed_s * 1000) * workload.numjobs,
         "usr_cpu": result.cpu_user_pct / workload.numjobs,

@@ -142,18 +142,19 @@ def _shared_lines(workload: Workload, result: PhaseResult) -> Iterator[str]:
             f"of {pace.due}, {pace.late} late, {pace.behind_s:.3f}s behind at the end"
         )
     syncs = result.sync.ios if result.sync else 0
-    reads, writes = (side.ios if side else 0 for side in (result.read, result.write))
-    yield f"     issued rwts: total={reads},{writes},0,{syncs}"
+    sides = (result.read, result.write, result.trim)
+    reads, writes, trims = (side.ios if side else 0 for side in sides)
+    yield f"     issued rwts: total={reads},{writes},{trims},{syncs}"
     if result.errors:
         counted = ", ".join(f"{name}={count}" for name, count in result.errors.items())
         yield f"     errors     : {counted}"
-    if clamped := sum(side.clamped for side in (result.read, result.write) if side):
+    if clamped := sum(side.clamped for side in sides if side):
         yield f"     clamped    : {clamped} latencies beyond {histogram.CLAMP_NS / 1e9:.0f} s"
 
 
 def _distribution_lines(result: PhaseResult) -> Iterator[str]:
     """The share of I/Os up to each latency step, as fio's `lat (usec)` lines."""
-    sides = [side for side in (result.read, result.write) if side is not None]
+    sides = [side for side in (result.read, result.write, result.trim) if side is not None]
     if not sides:
         return
     counts = histogram.merge(histogram.unpack(side.histogram) for side in sides)

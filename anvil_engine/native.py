@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -54,6 +55,7 @@ class Interval:
     elapsed_s: float
     read: DirectionSample | None
     write: DirectionSample | None
+    trim: DirectionSample | None = None
 
 
 def check_available(engine: str, workload: Workload, fd: int) -> None:
@@ -63,6 +65,8 @@ def check_available(engine: str, workload: Workload, fd: int) -> None:
     io_uring and something forbids it.
     """
     _check_cpus(workload)
+    if workload.trims and fd >= 0 and not stat.S_ISBLK(os.fstat(fd).st_mode):
+        raise EngineError(f"rw={workload.rw}: only a block device can trim")
     if engine != "native":
         _check_needs_no_ring(engine, workload)
         return
@@ -223,6 +227,7 @@ class Measurement:
             rate=workload.rate_iops or 0,
             is_poisson=workload.rate_process == "poisson",
             fsync_every=workload.fsync,
+            trims=workload.trims,
             think_ns=round(workload.thinktime * 1e9),
             think_every=workload.thinktime_blocks,
             slat=workload.slat_percentiles,
@@ -322,16 +327,18 @@ class Measurement:
         return total
 
     def _interval(self, change: Counters, elapsed_s: float, seconds: float) -> Interval:
-        read, write = (
+        read, write, trim = (
             summary.direction_sample(
-                _block(change, direction)[_ioloop.COUNTS :],
+                block[_ioloop.COUNTS :],
                 bs=self.workload.bs,
                 seconds=max(seconds, 1e-9),
                 slowest_ns=self._slowest(direction),
             )
-            for direction in (_ioloop.READ, _ioloop.WRITE)
+            if (block := _block(change, direction)).size
+            else None
+            for direction in (_ioloop.READ, _ioloop.WRITE, _ioloop.TRIM)
         )
-        return Interval(elapsed_s=elapsed_s, read=read, write=write)
+        return Interval(elapsed_s=elapsed_s, read=read, write=write, trim=trim)
 
     def _slowest(self, direction: int) -> int:
         """The slowest I/O of the interval that has just been closed."""
@@ -360,18 +367,23 @@ class Measurement:
         change = self._sum("live") - self._sum("ramp")
         elapsed = self._ended_at() - self._measured_from()
         whole = elapsed + self.workload.ramp_time
-        latencies = sum(
-            int(_block(change, direction)[_ioloop.LAT_SUM])
-            for direction in (_ioloop.READ, _ioloop.WRITE)
+        read, write, trim = (
+            self._direction_result(change, direction, elapsed)
+            for direction in (_ioloop.READ, _ioloop.WRITE, _ioloop.TRIM)
         )
+        if self.workload.trims and trim is None:
+            raise DeviceError("nothing was trimmed: no discard succeeded", None)
+        blocks = change[_ioloop.HEAD_SIZE :].reshape(-1, _ioloop.BLOCK_SIZE)
+        latencies = int(blocks[: _ioloop.RESPONSE, _ioloop.LAT_SUM].sum())
         pace = self._pace(change)
         # Little's law: the mean number in flight is the sum of latencies over time.
         mean_depth = latencies / 1e9 / elapsed if elapsed > 0 else 0.0
         return PhaseResult(
             workload=asdict(self.workload),
             elapsed_s=elapsed,
-            read=self._direction_result(change, _ioloop.READ, elapsed),
-            write=self._direction_result(change, _ioloop.WRITE, elapsed),
+            read=read,
+            write=write,
+            trim=trim,
             errors=_errors(change),
             mean_depth=mean_depth,
             cpu_user_pct=100 * sum(thread.cpu_user_s for thread in self._threads) / whole,
@@ -502,7 +514,7 @@ def _n_blocks(workload: Workload) -> int:
         return 16
     if workload.rate_iops:
         return 8
-    return 4 if workload.fsync else 2
+    return 4 if workload.fsync or workload.trims else 2
 
 
 def _pace_warnings(pace: Pace | None) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from anvil_engine.workload import Phase, Profile
+from anvil_engine.workload import DIRECTIONS, Phase, Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,7 @@ class PhaseResult:
     warnings: tuple[str, ...] = ()
     pace: Pace | None = None
     sync: Latencies | None = None
+    trim: DirectionResult | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,7 @@ class PhaseSample:
     eta_s: float
     read: DirectionSample | None
     write: DirectionSample | None
+    trim: DirectionSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +279,7 @@ def _revived(values: dict[str, Any]) -> dict[str, Any]:
         "warnings": tuple,
         "read": _direction_sample,
         "write": _direction_sample,
+        "trim": _direction_sample,
         "result": phase_result,
         "partial": lambda data: phase_result(data) if data else None,
     }
@@ -290,8 +293,8 @@ def _direction_sample(data: Mapping[str, Any] | None) -> DirectionSample | None:
 def phase_result(data: Mapping[str, Any]) -> PhaseResult:
     """The result that `plain` wrote."""
     values = dict(data)
-    for direction in ("read", "write"):
-        values[direction] = _direction_result(values[direction])
+    for direction in DIRECTIONS:
+        values[direction] = _direction_result(values.get(direction))
     pace = values.get("pace")
     values["sync"] = _latencies(values.get("sync"))
     values["pace"] = Pace(**pace) if pace else None

@@ -144,6 +144,7 @@ def _samples(
                 eta_s=max(0.0, phase.workload.runtime - interval.elapsed_s),
                 read=interval.read,
                 write=interval.write,
+                trim=interval.trim,
             )
             number += 1
     finally:

@@ -15,8 +15,9 @@ from anvil_engine.errors import InvalidWorkload
 
 READS = frozenset({"read", "randread", "rw", "randrw"})
 WRITES = frozenset({"write", "randwrite", "rw", "randrw"})
-RANDOM = frozenset({"randread", "randwrite", "randrw"})
-DIRECTIONS = ("read", "write")
+TRIMS = frozenset({"trim", "randtrim"})
+RANDOM = frozenset({"randread", "randwrite", "randrw", "randtrim"})
+DIRECTIONS = ("read", "write", "trim")
 ESTIMATE_OVERHEAD_S = 10
 MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
@@ -92,8 +93,9 @@ class Workload:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
         _require(
-            self.rw in READS | WRITES,
-            f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",
+            self.rw in READS | WRITES | TRIMS,
+            f"rw={self.rw} is not known; use read, write, randread, randwrite, rw, randrw, trim "
+            "or randtrim",
         )
         _require(0 < self.bs <= MAX_BS, f"bs={self.bs} is not in 1..{MAX_BS}")
         _require(
@@ -149,6 +151,10 @@ class Workload:
             f"fsync={self.fsync} cannot be polled for; leave it or hipri out",
         )
         _require(
+            not (self.trims and (self.hipri or self.sqthread_poll)),
+            f"rw={self.rw} cannot be polled for; leave out hipri and sqthread_poll",
+        )
+        _require(
             not (self.sqthread_poll and self.slat_percentiles),
             "slat_percentiles=True has no meaning with sqthread_poll, where the kernel submits",
         )
@@ -170,8 +176,13 @@ class Workload:
 
     @property
     def writes(self) -> bool:
-        """Whether it can write at all."""
-        return self.rw in WRITES
+        """Whether it can change what is on the target; a trim does."""
+        return self.rw in WRITES | TRIMS
+
+    @property
+    def trims(self) -> bool:
+        """Whether its I/Os are trims."""
+        return self.rw in TRIMS
 
     @property
     def reads(self) -> bool:

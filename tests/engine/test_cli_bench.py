@@ -155,6 +155,29 @@ def test_missing_target_is_laid_out_when_its_size_is_known(
     assert result["target"]["serial"]
 
 
+def test_trim_has_to_be_confirmed_like_a_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trim destroys data: a file that Anvil did not create is not even opened for it."""
+    target = tmp_path / "theirs"
+    target.write_bytes(b"x" * 8192)
+    assert main(["bench", str(target), "--rw=trim", "--bs=4k"]) == 2
+    assert "--yes-destroy-data" in capsys.readouterr().err
+    assert target.read_bytes() == b"x" * 8192
+
+
+def test_trim_is_reported_where_fio_reports_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own section and the third of the issued counts; in JSON the key trim."""
+    options = ["none", "--engine=null", "--rw=randtrim", "--runtime=200ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    assert "  trim: IOPS=" in text
+    assert re.search(r"issued rwts: total=0,0,[1-9]\d*,0", text)
+    (job,) = measured(capsys, *options)["jobs"]
+    assert job["trim"]["total_ios"] == job["trim"]["lat_ns"]["N"] > 0
+    assert job["read"] is None
+
+
 def test_missing_device_is_not_laid_out(capsys: pytest.CaptureFixture[str]) -> None:
     """A mistyped device never becomes a file in memory below /dev."""
     assert main(["bench", "/dev/nvme99n1", "--size=1m"]) == 2

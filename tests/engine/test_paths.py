@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anvil_engine import histogram, native
-from anvil_engine.errors import EngineError
+from anvil_engine.errors import DeviceError, EngineError
 from anvil_engine.workload import Workload
 
 MIB = 1 << 20
@@ -239,3 +239,78 @@ def test_a_refused_submission_thread_names_the_errno(monkeypatch):
     workload = Workload(**WRITE_4K, sqthread_poll=True)
     with pytest.raises(EngineError, match=r"EPERM .*works without it"):
         native.check_available("native", workload, -1)
+
+
+# trim -----------------------------------------------------------------------------------------
+
+TRIM = {"rw": "trim", "bs": 64 << 10, "iodepth": 4, "runtime": 0.5}
+storing_engines = pytest.mark.parametrize(
+    "engine", [pytest.param("native", marks=pytest.mark.uring), "sync"]
+)
+
+
+@pytest.mark.root
+@storing_engines
+@pytest.mark.parametrize("rw", ["trim", "randtrim"])
+def test_a_trim_discards_its_range_and_nothing_else(loop_device, engine, rw):
+    """What was trimmed reads as zeros; the random bytes around it are what they were."""
+    before = loop_device.read_bytes()
+    fd = os.open(loop_device, os.O_RDWR | os.O_EXCL)
+    span = {"offset": 4 * MIB, "size": MIB}
+    native.check_available(engine, Workload(**TRIM | {"rw": rw}), fd)
+    result = measure(fd, engine, **TRIM | {"rw": rw} | span)
+    os.close(fd)
+    after = loop_device.read_bytes()
+    assert after[4 * MIB : 5 * MIB] == bytes(MIB)
+    assert after[: 4 * MIB] + after[5 * MIB :] == before[: 4 * MIB] + before[5 * MIB :]
+    assert recorded(result.trim) == result.trim.ios >= 16
+    assert result.trim.io_bytes == result.trim.ios * TRIM["bs"]
+    assert (result.read, result.write, result.errors) == (None, None, {})
+
+
+@pytest.mark.root
+@pytest.mark.uring
+def test_the_result_says_how_it_trimmed(loop_device):
+    """Through the ring at full depth, or one ioctl at a time where the kernel has nothing else."""
+    fd = os.open(loop_device, os.O_RDWR)
+    result = measure(fd, **TRIM, size=MIB)
+    os.close(fd)
+    if result.engine["trim"] == "BLKDISCARD":
+        assert result.engine["iodepth"] == 1
+        assert any("iodepth 4 was not used" in text for text in result.warnings)
+    else:
+        assert (result.engine["trim"], result.engine["iodepth"]) == ("BLOCK_URING_CMD_DISCARD", 4)
+
+
+@storing_engines
+@pytest.mark.parametrize("more", [{}, {"continue_on_error": True}])
+def test_a_trim_that_did_nothing_is_an_error(engine, more):
+    """Where every discard fails the phase fails, also when it goes on after errors."""
+    fd = os.open("/dev/zero", os.O_RDWR)
+    with pytest.raises(DeviceError, match="nothing was trimmed" if more else "ENOTTY"):
+        measure(fd, engine, **TRIM, size=MIB, **more)
+    os.close(fd)
+
+
+@storing_engines
+def test_a_file_is_not_trimmed(a_file, engine):
+    """As in fio, a trim needs a block device; a file is refused before any I/O."""
+    with pytest.raises(EngineError, match="only a block device"):
+        native.check_available(engine, Workload(**TRIM), a_file)
+
+
+def test_trims_have_samples_and_a_schedule_too():
+    """The null device counts them as trims, in intervals and with response times."""
+    measurement = native.Measurement(
+        Workload(**TRIM | {"rate_iops": 1000}, size=MIB), fd=-1, engine="null", randseed=1
+    )
+    intervals = list(measurement.run(threading.Event()))
+    assert sum(interval.trim.ios for interval in intervals) > 0
+    assert all(interval.read is None and interval.write is None for interval in intervals)
+
+
+@pytest.mark.parametrize("depth", [1, 32])
+def test_large_trims_need_no_buffers(depth):
+    """A gibibyte a trim, many in flight: there is no data to hold."""
+    result = measure(-1, "null", **TRIM | {"bs": 1 << 30, "iodepth": depth}, size=1 << 40)
+    assert result.trim.ios > 0

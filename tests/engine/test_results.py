@@ -79,6 +79,9 @@ EVENTS = [
     ),
     results.PhaseStarted(**NAMED, jobfile="[p]\n", expected_runtime_s=22.0),
     results.PhaseSample(**NAMED, interval=0, elapsed_s=1.0, eta_s=0.0, read=SAMPLE, write=None),
+    results.PhaseSample(
+        **NAMED, interval=1, elapsed_s=2.0, eta_s=0.0, read=None, write=None, trim=SAMPLE
+    ),
     results.PhaseComplete(**NAMED, result=RESULT),
     results.PhaseComplete(**NAMED, result=PACED),
     results.PhaseFailed(**NAMED, error="no", errno=5),

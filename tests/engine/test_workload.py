@@ -53,6 +53,8 @@ def test_the_impossible_is_refused_by_name(wrong):
         ("rw", True, True, 70),
         ("readwrite", True, True, 70),
         ("randrw", True, True, 70),
+        ("trim", False, True, 0),
+        ("randtrim", False, True, 0),
     ],
 )
 def test_direction_follows_from_rw(rw, reads, writes, read_pct):
@@ -67,6 +69,7 @@ def test_direction_follows_from_rw(rw, reads, writes, read_pct):
         ({"hipri": True, "direct": False}, "hipri=True .* needs direct=1"),
         ({"hipri": True, "fsync": 1, "rw": "write"}, "fsync=1 cannot be polled for"),
         ({"thinktime": 1, "rate_iops": 9}, "thinktime=1 and rate_iops=9 both decide"),
+        ({"hipri": True, "rw": "trim"}, "rw=trim cannot be polled for"),
         ({"sqthread_poll": True, "slat_percentiles": True}, "slat_percentiles=True has no mean"),
     ],
 )

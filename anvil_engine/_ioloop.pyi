@@ -6,6 +6,11 @@ from typing_extensions import disjoint_base
 
 READ: Final[int]
 WRITE: Final[int]
+TRIM: Final[int]
+FSYNC: Final[int]
+RESPONSE: Final[int]
+SLAT: Final[int]
+CLAT: Final[int]
 N_BUCKETS: Final[int]
 N_ERRNOS: Final[int]
 IOS: Final[int]
@@ -17,22 +22,31 @@ LAT_MAX: Final[int]
 EPOCH_MAX: Final[int]
 ERRORS: Final[int]
 COUNTS: Final[int]
-DIRECTION_SIZE: Final[int]
-LIVE_SIZE: Final[int]
+HEAD_SIZE: Final[int]
+BLOCK_SIZE: Final[int]
 CONTROL_SIZE: Final[int]
 MEASURED_FROM: Final[int]
 ENDED_AT: Final[int]
 FIRST_ERRNO: Final[int]
 FIRST_ERROR_OFFSET: Final[int]
 FIRST_ERROR_LENGTH: Final[int]
+STARTED: Final[int]
+LATE: Final[int]
+MISSED: Final[int]
+BEHIND_NS: Final[int]
 STOP: Final[int]
 EPOCH: Final[int]
 EPOCHS: Final[int]
 ENGINES: Final[dict[str, int]]
 
+def live_size(n_blocks: int) -> int: ...
 def bucket_index(value_ns: int) -> int: ...
+def intended_starts(
+    rate: int, ticks_per_second: int, seed: int, count: int, *, is_poisson: bool
+) -> list[int]: ...
 def read_clocks() -> tuple[int, int, int] | None: ...
-def probe() -> None: ...
+def probe(*, hipri: bool = False, sqthread_poll: bool = False) -> None: ...
+def probe_polled_read(fd: int, offset: int, n_bytes: int) -> None: ...
 
 @disjoint_base
 class Job:
@@ -71,6 +85,15 @@ class Job:
         ticks_per_second: int,
         seed: int,
         continue_on_error: bool,
+        rate: int,
+        is_poisson: bool,
+        fsync_every: int,
+        trims: bool,
+        think_ns: int,
+        think_every: int,
+        slat: bool,
+        hipri: bool,
+        sqthread_poll: bool,
         live: npt.NDArray[np.uint64],
         ramp: npt.NDArray[np.uint64],
         control: npt.NDArray[np.uint64],

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -28,16 +29,23 @@
 
 enum {
 	URING_OP_NOP = 0,
+	URING_OP_FSYNC = 3,
 	URING_OP_READ_FIXED = 4,
 	URING_OP_WRITE_FIXED = 5,
 	URING_OP_ASYNC_CANCEL = 14,
 	URING_OP_READ = 22,
 	URING_OP_WRITE = 23,
+	URING_OP_URING_CMD = 46,
 };
+
+/* Of the block layer: `addr` and `addr3` are offset and length in bytes (Linux 6.12). */
+enum { URING_BLOCK_DISCARD = 0x1200 };
 
 enum { URING_SQE_FIXED_FILE = 1u << 0 };
 
 enum {
+	URING_SETUP_IOPOLL = 1u << 0,
+	URING_SETUP_SQPOLL = 1u << 1,
 	URING_SETUP_CQSIZE = 1u << 3,
 	URING_SETUP_COOP_TASKRUN = 1u << 8,
 	URING_SETUP_SINGLE_ISSUER = 1u << 12,
@@ -47,6 +55,7 @@ enum {
 
 enum {
 	URING_ENTER_GETEVENTS = 1u << 0,
+	URING_ENTER_SQ_WAKEUP = 1u << 1,
 	URING_ENTER_EXT_ARG = 1u << 3,
 	URING_ENTER_REGISTERED_RING = 1u << 4,
 };
@@ -54,10 +63,15 @@ enum {
 enum {
 	URING_REGISTER_BUFFERS = 0,
 	URING_REGISTER_FILES = 2,
+	URING_REGISTER_PROBE = 8,
 	URING_REGISTER_RING_FDS = 20,
 };
 
 enum { URING_FEAT_SINGLE_MMAP = 1u << 0, URING_FEAT_EXT_ARG = 1u << 8 };
+
+enum { URING_SQ_NEED_WAKEUP = 1u << 0 };
+
+enum { URING_SQ_IDLE_MS = 1000 }; /* the kernel's submitting thread sleeps after as long */
 
 enum { URING_ASYNC_CANCEL_ANY = 1u << 2 };
 
@@ -74,7 +88,8 @@ struct uring_sqe {
 	uint16_t buf_index;
 	uint16_t personality;
 	int32_t splice_fd_in;
-	uint64_t pad[2];
+	uint64_t addr3;
+	uint64_t pad;
 };
 
 struct uring_cqe {
@@ -106,6 +121,17 @@ struct uring_rsrc_update {
 	uint64_t data;
 };
 
+struct uring_probe {
+	uint8_t last_op, ops_len;
+	uint16_t resv;
+	uint32_t resv2[3];
+	struct {
+		uint8_t op, resv;
+		uint16_t flags; /* 1: supported */
+		uint32_t resv2;
+	} ops[256];
+};
+
 struct uring_timespec {
 	int64_t tv_sec;
 	int64_t tv_nsec;
@@ -129,7 +155,7 @@ struct uring {
 	unsigned setup_flags; /* what the kernel accepted */
 	unsigned sq_mask, cq_mask, sq_entries;
 	unsigned sq_local_tail; /* SQEs filled; published by uring_enter */
-	unsigned *sq_head, *sq_tail, *sq_array;
+	unsigned *sq_head, *sq_tail, *sq_flags, *sq_array;
 	unsigned *cq_head, *cq_tail, *cq_overflow;
 	struct uring_sqe *sqes;
 	struct uring_cqe *cqes;
@@ -195,6 +221,7 @@ static inline void uring_locate(struct uring *ring, const struct uring_params *p
 	ring->cq_mask = params->cq_entries - 1;
 	ring->sq_head = (unsigned *)(base + params->sq_off.head);
 	ring->sq_tail = (unsigned *)(base + params->sq_off.tail);
+	ring->sq_flags = (unsigned *)(base + params->sq_off.flags);
 	ring->cq_head = (unsigned *)(base + params->cq_off.head);
 	ring->cq_tail = (unsigned *)(base + params->cq_off.tail);
 	ring->cq_overflow = (unsigned *)(base + params->cq_off.overflow);
@@ -206,8 +233,11 @@ static inline void uring_locate(struct uring *ring, const struct uring_params *p
 	}
 }
 
-/* Open a ring with the first set of flags that this kernel takes: newest and fastest first. */
-static inline int uring_open(struct uring *ring, unsigned entries)
+/*
+ * Open a ring with the first set of flags that this kernel takes: newest and fastest first.
+ * `polling` is of IOPOLL and SQPOLL; these are never given up.
+ */
+static inline int uring_open(struct uring *ring, unsigned entries, unsigned polling)
 {
 	static const unsigned wanted[] = {
 		URING_SETUP_SINGLE_ISSUER | URING_SETUP_DEFER_TASKRUN | URING_SETUP_NO_SQARRAY,
@@ -215,6 +245,10 @@ static inline int uring_open(struct uring *ring, unsigned entries)
 		URING_SETUP_COOP_TASKRUN,
 		0,
 	};
+	/* With SQPOLL task work is the kernel thread's. */
+	unsigned never = polling & URING_SETUP_SQPOLL
+				 ? URING_SETUP_DEFER_TASKRUN | URING_SETUP_COOP_TASKRUN
+				 : 0;
 	struct uring_params params;
 	int result = -EINVAL;
 
@@ -222,7 +256,8 @@ static inline int uring_open(struct uring *ring, unsigned entries)
 	ring->fd = -1;
 	for (unsigned i = 0; i < sizeof(wanted) / sizeof(*wanted) && result == -EINVAL; i++) {
 		memset(&params, 0, sizeof(params));
-		params.flags = wanted[i];
+		params.flags = (wanted[i] & ~never) | polling;
+		params.sq_thread_idle = polling & URING_SETUP_SQPOLL ? URING_SQ_IDLE_MS : 0;
 		result = uring_setup_call(entries, &params);
 	}
 	if (result < 0)
@@ -263,6 +298,17 @@ static inline int uring_register_buffer(struct uring *ring, void *base, size_t b
 	return uring_register_call(ring->fd, URING_REGISTER_BUFFERS, &whole, 1);
 }
 
+/* Whether this kernel has the operation; 0 also where it cannot be asked. */
+static inline int uring_has(struct uring *ring, unsigned opcode)
+{
+	struct uring_probe probe;
+
+	memset(&probe, 0, sizeof(probe));
+	if (uring_register_call(ring->fd, URING_REGISTER_PROBE, &probe, 256) < 0)
+		return 0;
+	return opcode <= probe.last_op && (probe.ops[opcode].flags & 1);
+}
+
 /* The next free SQE.  The caller keeps no more I/Os in flight than the ring has entries. */
 static inline struct uring_sqe *uring_next_sqe(struct uring *ring)
 {
@@ -294,6 +340,33 @@ static inline int uring_enter(struct uring *ring, unsigned wait, int64_t timeout
 	return errno == ETIME || errno == EINTR ? 0 : -errno;
 }
 
+/*
+ * Publish the filled SQEs to the kernel's own thread (SQPOLL); wake it where it sleeps.
+ * Returns a value >= 0 or -errno.
+ */
+static inline int uring_publish(struct uring *ring)
+{
+	long result;
+
+	__atomic_store_n(ring->sq_tail, ring->sq_local_tail, __ATOMIC_RELEASE);
+	/* The tail must be visible before the flag is read: the thread looks at them in reverse. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!(__atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & URING_SQ_NEED_WAKEUP))
+		return 0;
+	result = syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0,
+			 ring->enter_flags | URING_ENTER_SQ_WAKEUP, NULL, 0);
+	return result >= 0 ? (int)result : -errno;
+}
+
+static inline void spin_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 static inline unsigned uring_cq_tail(const struct uring *ring)
 {
 	return __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE);
@@ -307,6 +380,14 @@ static inline void uring_cq_advance(struct uring *ring, unsigned head)
 static inline unsigned uring_overflowed(const struct uring *ring)
 {
 	return __atomic_load_n(ring->cq_overflow, __ATOMIC_RELAXED);
+}
+
+/* Discard a range of a block device and wait for it. */
+static inline int block_discard(int fd, uint64_t offset, uint64_t bytes)
+{
+	uint64_t range[2] = { offset, bytes };
+
+	return ioctl(fd, 0x1277 /* BLKDISCARD */, range) < 0 ? -errno : 0;
 }
 
 static inline void *pool_allocate(size_t bytes)

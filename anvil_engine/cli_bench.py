@@ -13,7 +13,7 @@ import click
 from anvil_engine import cli_jobfile
 from anvil_engine.cli_options import EXIT_CODES, Size, Time, consent_options, engine_option
 from anvil_engine.errors import EngineError
-from anvil_engine.workload import Phase, Profile, Workload
+from anvil_engine.workload import RATE_PROCESSES, Phase, Profile, Workload
 
 if TYPE_CHECKING:
     from anvil_engine.cli_measure import Record
@@ -31,7 +31,7 @@ DEFAULT_RUNTIME_S = 10.0
     default="read",
     show_default=True,
     metavar="RW",
-    help="read, write, randread, randwrite, rw or randrw.",
+    help="read, write, randread, randwrite, rw, randrw, trim or randtrim.",
 )
 @click.option(
     "--bs", "--blocksize", type=Size(), default="4k", show_default=True, help="Bytes of one I/O."
@@ -138,6 +138,66 @@ DEFAULT_RUNTIME_S = 10.0
     show_default=True,
     help="I/Os that are waited for together.",
 )
+@click.option(
+    "--rate-iops",
+    type=int,
+    help="Open loop: I/Os that each job means to start a second, whatever the device does.  "
+    "Response time, from the intended start, is then reported beside lat.",
+)
+@click.option(
+    "--rate-process",
+    type=click.Choice(RATE_PROCESSES),
+    default="linear",
+    show_default=True,
+    help="Equal intervals between the starts, or independent ones.",
+)
+@click.option(
+    "--cpus-allowed",
+    metavar="LIST",
+    help="CPUs that the jobs' threads may use, like 0-3,7; all by default.",
+)
+@click.option(
+    "--fsync",
+    type=int,
+    default=0,
+    show_default="never",
+    help="Writes of a job between two fsyncs, whose latency is reported by itself.",
+)
+@click.option(
+    "--thinktime",
+    type=Time("us"),
+    default="0",
+    show_default=True,
+    help="Pause of a job between I/Os, in microseconds or like 5ms.",
+)
+@click.option(
+    "--thinktime-blocks",
+    type=int,
+    default=1,
+    show_default=True,
+    help="I/Os between two such pauses.",
+)
+@click.option(
+    "--slat-percentiles",
+    "--clat-percentiles",
+    "slat_percentiles",
+    is_flag=True,
+    help="Report slat and clat, as fio defines them, beside lat.  Costs a clock per I/O.",
+)
+@click.option(
+    "--iopoll",
+    "--hipri",
+    "hipri",
+    is_flag=True,
+    help="Poll the device for completions instead of waiting for its interrupts.",
+)
+@click.option(
+    "--sqpoll",
+    "--sqthread-poll",
+    "sqthread_poll",
+    is_flag=True,
+    help="Leave submitting to a thread of the kernel; it needs a CPU of its own.",
+)
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option(
     "--time-based",
@@ -217,9 +277,11 @@ def bench(
 def single_phase(name: str, options: dict[str, Any]) -> Profile:
     """A profile with the one workload that `options` of bench, by name, ask for."""
     fields = (
-        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size", "offset", "offset_increment", "rwmixread",
-        "norandommap", "random_distribution", "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min",
-        "continue_on_error",
+        "rw", "bs", "bssplit", "bsrange", "iodepth", "numjobs", "ramp_time", "size", "io_size",
+        "offset", "offset_increment", "rwmixread", "norandommap", "random_distribution",
+        "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
+        "rate_iops", "rate_process", "cpus_allowed", "fsync", "thinktime", "thinktime_blocks",
+        "slat_percentiles", "hipri", "sqthread_poll",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1",

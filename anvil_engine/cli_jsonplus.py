@@ -15,7 +15,7 @@ from anvil_engine.cli_json import bench_json, direction_json
 from anvil_engine.cli_measure import PhaseRecord, Record
 from anvil_engine.histogram import Counts
 from anvil_engine.results import DirectionResult, PhaseResult
-from anvil_engine.workload import DIRECTIONS
+from anvil_engine.workload import SIDES
 
 _STEPS = (2, 4, 10, 20, 50, 100, 250, 500, 750, 1000)
 _UNITS = {"latency_ns": 1, "latency_us": 1_000, "latency_ms": 1_000_000}
@@ -55,7 +55,7 @@ def _job(record: Record, phase: PhaseRecord, ours: dict[str, Any]) -> dict[str, 
     job["job options"] = {"name": ours["jobname"]} | dict(
         option.split("=", 1) for option in options
     )
-    for direction in DIRECTIONS:
+    for direction in SIDES:
         job[direction] = _direction(direction, phase)
     return job | {
         "trim": _IDLE,
@@ -73,7 +73,7 @@ def _direction(direction: str, phase: PhaseRecord) -> dict[str, Any]:
     samples = [getattr(sample, direction) for sample in phase.samples]
     ours = direction_json(side, result, samples)
     del ours["samples"]
-    total = sum(found.bw_bytes for name in DIRECTIONS if (found := getattr(result, name)))
+    total = sum(found.bw_bytes for name in SIDES if (found := getattr(result, name)))
     bins = fio_json.bins(histogram.unpack(side.histogram))
     lat = ours["lat_ns"] | {"bins": bins}
     return _IDLE | ours | {"bw_agg": 100 * side.bw_bytes / total, "lat_ns": lat}
@@ -81,7 +81,7 @@ def _direction(direction: str, phase: PhaseRecord) -> dict[str, Any]:
 
 def _latency_shares(result: PhaseResult | None) -> dict[str, dict[str, float]]:
     """Percent of I/Os up to each latency step and past the one before."""
-    sides = [side for name in DIRECTIONS if (side := getattr(result, name, None)) is not None]
+    sides = [side for name in SIDES if (side := getattr(result, name, None)) is not None]
     counts = histogram.merge(histogram.unpack(side.histogram) for side in sides)
     recorded, below = max(1, histogram.total(counts)), 0
     shares: dict[str, dict[str, float]] = {name: {} for name in _UNITS}

@@ -32,15 +32,20 @@ class Size(click.ParamType[int]):
 
 
 class Time(click.ParamType[float]):
-    """Seconds, written as fio does: 10, 500ms, 2m."""
+    """Seconds, written as fio does: 10, 500ms, 2m; a bare number is in `unit`."""
 
     name = "time"
+
+    def __init__(self, unit: str = "s") -> None:
+        self._unit = unit
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         try:
-            return float(value) if isinstance(value, int | float) else parse_time(value)
+            return (
+                float(value) if isinstance(value, int | float) else parse_time(value, self._unit)
+            )
         except InvalidWorkload as error:
             self.fail(str(error), param, ctx)
 

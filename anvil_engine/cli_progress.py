@@ -48,7 +48,7 @@ def shown_bytes(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def numbers(sample: PhaseSample) -> str:
     """One second of a phase in one line."""
-    sides = (("read", sample.read), ("write", sample.write))
+    sides = (("read", sample.read), ("write", sample.write), ("trim", sample.trim))
     return "  ".join(_direction(name, side) for name, side in sides if side is not None)
 
 

@@ -18,7 +18,7 @@ from anvil_engine.errors import EngineError
 from anvil_engine.results import DirectionResult, PhaseResult
 from anvil_engine.target import Target
 from anvil_engine.units import format_size
-from anvil_engine.workload import DIRECTIONS, Phase, Profile, Workload
+from anvil_engine.workload import SIDES, Phase, Profile, Workload
 
 TOOLS = ("native", "fio")
 CPU_BOUND_PCT = 80.0
@@ -162,7 +162,7 @@ def _measure(
 
 def _values(phase: Phase, tool: str, result: PhaseResult) -> dict[str, float]:
     workload = phase.workload
-    active = [name for name in DIRECTIONS if getattr(workload, f"{name}s")]
+    active = [name for name in SIDES if getattr(workload, f"{name}s")]
     values: dict[str, float] = {}
     for direction in active:
         side: DirectionResult | None = getattr(result, direction)

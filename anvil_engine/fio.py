@@ -65,7 +65,32 @@ def _workload_options(workload: Workload) -> list[str]:
         options.append(f"randseed={workload.randseed & MAX_RANDSEED}")
     if workload.continue_on_error:
         options.append("continue_on_error=io")
-    return options
+    if workload.cpus_allowed is not None:
+        options.append(f"cpus_allowed={workload.cpus_allowed}")
+    if workload.fsync:
+        options.append(f"fsync={workload.fsync}")
+    if workload.slat_percentiles:
+        options += ["slat_percentiles=1", "clat_percentiles=1"]
+    if workload.thinktime:
+        options.append(f"thinktime={workload.thinktime * 1e6:.0f}us")
+        options.append(f"thinktime_blocks={workload.thinktime_blocks}")
+    if workload.hipri:
+        options.append("hipri=1")
+    if workload.sqthread_poll:
+        options.append("sqthread_poll=1")
+    return options + _pace_options(workload)
+
+
+def _pace_options(workload: Workload) -> list[str]:
+    if workload.rate_iops is None:
+        return []
+    # fio gives each direction a rate of its own.
+    reads = round(workload.rate_iops * workload.read_pct / 100)
+    rates = [str(reads) if workload.reads else "", str(workload.rate_iops - reads)]
+    return [
+        f"rate_iops={','.join(rates if workload.writes else rates[:1])}",
+        f"rate_process={workload.rate_process}",
+    ]
 
 
 def _sizes(workload: Workload) -> str:

@@ -24,7 +24,7 @@ from anvil_engine.results import (
     RunFailed,
     RunStarted,
 )
-from anvil_engine.workload import DIRECTIONS, Phase, Profile
+from anvil_engine.workload import SIDES, Phase, Profile
 
 _SHORTEST_S = 1e-3  # fio's clock for runtimes
 
@@ -111,7 +111,7 @@ def _phases(
 
 def _result(phase: Phase, job: Mapping[str, Any], version: str) -> PhaseResult:
     elapsed = max(fio_json.runtime_s(job), _SHORTEST_S)
-    sides = {name: _side(job[name], elapsed) for name in DIRECTIONS}
+    sides = {name: _side(job[name], elapsed) for name in SIDES}
     latencies = sum(side.lat_mean_ns * side.ios for side in sides.values() if side)
     return PhaseResult(
         workload=asdict(phase.workload),

@@ -32,7 +32,7 @@ from anvil_engine.errors import DeviceError, EngineError
 from anvil_engine.histogram import Counts
 from anvil_engine.native import DRAIN_S, INTERVAL_S, POLL_S, Interval
 from anvil_engine.results import DirectionSample, PhaseResult
-from anvil_engine.workload import DIRECTIONS, Phase, Workload
+from anvil_engine.workload import SIDES, Phase, Workload
 
 ENGINE = "fio"
 _JOB = "anvil"
@@ -48,6 +48,13 @@ def check_workload(workload: Workload) -> None:
         "bsrange": workload.bsrange is not None,
         "offset_increment": bool(workload.offset_increment),
         "time_based=0": not workload.time_based,
+        "rw=trim": workload.trims,
+        "rate_iops": workload.rate_iops is not None,
+        "fsync": bool(workload.fsync),
+        "thinktime": bool(workload.thinktime),
+        "slat_percentiles": workload.slat_percentiles,
+        "hipri": workload.hipri,
+        "sqthread_poll": workload.sqthread_poll,
     }
     for name, is_used in beyond.items():
         if is_used:
@@ -77,7 +84,7 @@ class Measurement:
         self._fd = fd
         self._fixed = _may_lock_memory()
         self._last: Mapping[str, Any] | None = None
-        self._recorded = dict.fromkeys(DIRECTIONS, histogram.empty())
+        self._recorded = dict.fromkeys(SIDES, histogram.empty())
         self._elapsed_s = 0.0
 
     def run(self, stop: threading.Event) -> Generator[Interval, None, PhaseResult | None]:
@@ -125,7 +132,7 @@ class Measurement:
     def _interval(self, job: Mapping[str, Any]) -> Interval:
         now = max(fio_json.runtime_s(job), self._elapsed_s)
         seconds, self._elapsed_s = now - self._elapsed_s, now
-        read, write = (self._sample(job, name, max(seconds, 1e-3)) for name in DIRECTIONS)
+        read, write = (self._sample(job, name, max(seconds, 1e-3)) for name in SIDES)
         eta = max(0.0, self.workload.runtime - now)
         return Interval(elapsed_s=now, eta_s=eta, read=read, write=write)
 
@@ -190,7 +197,7 @@ class Measurement:
         if job.get("total_err"):
             number = int(job["first_error"])
             found[errno.errorcode.get(number, f"errno {number}")] = int(job["total_err"])
-        sides = [job[name] for name in DIRECTIONS]
+        sides = [job[name] for name in SIDES]
         moved = sum(side["io_bytes"] for side in sides) // self.workload.bs
         short = sum(side["total_ios"] for side in sides) - moved - sum(found.values())
         if short > self._ramp_slack():
@@ -203,7 +210,7 @@ class Measurement:
 
     def _result(self, job: Mapping[str, Any], version: str) -> PhaseResult:
         elapsed = fio_json.runtime_s(job)
-        read, write = (fio_json.direction_result(job[name], elapsed) for name in DIRECTIONS)
+        read, write = (fio_json.direction_result(job[name], elapsed) for name in SIDES)
         latencies = sum(side.lat_mean_ns * side.ios for side in (read, write) if side)
         return PhaseResult(
             workload=asdict(self.workload),
@@ -308,7 +315,7 @@ class _Fio:
 
 
 def _recorded(job: Mapping[str, Any]) -> dict[str, int]:
-    return {name: histogram.total(fio_json.counts(job[name]["lat_ns"])) for name in DIRECTIONS}
+    return {name: histogram.total(fio_json.counts(job[name]["lat_ns"])) for name in SIDES}
 
 
 def _since(later: Counts, earlier: Counts) -> Counts:

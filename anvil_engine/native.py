@@ -1,12 +1,13 @@
 """A workload on Anvil's own loop: one thread per job, watched once a second.
 
-The only importer of `_ioloop`.  The watcher copies the jobs' counters while they run and
+Nothing but this and `checks` imports `_ioloop`.  The watcher copies the jobs' counters while they run and
 never stops them; intervals are differences of copies, so every I/O is in exactly one.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import resource
 import threading
 import time
@@ -17,9 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anvil_engine import _ioloop, failures, offsets, summary, tsc
-from anvil_engine.errors import DeviceError, EngineError
-from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
+from anvil_engine import _ioloop, failures, offsets, remarks, summary, tsc
+from anvil_engine.errors import EngineError
+from anvil_engine.results import (
+    DirectionResult,
+    DirectionSample,
+    Latencies,
+    Pace,
+    PhaseResult,
+)
+from anvil_engine.workers import RingWorkers
 from anvil_engine.workload import Workload
 
 INTERVAL_S = 1.0
@@ -29,6 +37,7 @@ FOREVER_S = 1e8
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
 NO_ERROR = (1 << 64) - 1
+DIRECTIONS = (_ioloop.READ, _ioloop.WRITE, _ioloop.TRIM)
 
 Counters = npt.NDArray[np.uint64]
 
@@ -44,32 +53,30 @@ class Interval:
     eta_s: float
     read: DirectionSample | None
     write: DirectionSample | None
-
-
-def check_available(engine: str) -> None:
-    """Raise `RingUnavailable`, saying what forbids io_uring, when `engine` needs it."""
-    if engine != "native":
-        return
-    try:
-        _ioloop.probe()
-    except OSError as error:
-        raise failures.ring_refused(error) from error
+    trim: DirectionSample | None = None
 
 
 class _JobThread(threading.Thread):
     """One job and what its thread cost."""
 
     def __init__(
-        self, job: _ioloop.Job, live: Counters, ramp: Counters, together: threading.Barrier
+        self,
+        job: _ioloop.Job,
+        live: Counters,
+        ramp: Counters,
+        together: threading.Barrier,
+        cpus: frozenset[int] | None,
     ) -> None:
         super().__init__(daemon=True)
         self.job, self.live, self.ramp = job, live, ramp
         self.error: OSError | None = None
         self.cpu_user_s = self.cpu_system_s = 0.0
-        self._together = together
+        self._together, self._cpus = together, cpus
 
     def run(self) -> None:
         try:
+            if self._cpus is not None:
+                os.sched_setaffinity(0, self._cpus)  # of this thread alone
             self.job.open()
             self._together.wait()
             self.job.register()
@@ -97,6 +104,8 @@ class Measurement:
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
         self._together = threading.Barrier(workload.numjobs)
         self._ends_at = math.inf
+        self._workers = RingWorkers()
+        self._live_size = _ioloop.live_size(_n_blocks(workload))
         failures.require_memory(workload, engine)
         try:
             self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
@@ -105,7 +114,7 @@ class Measurement:
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload
-        live, ramp = (np.zeros(_ioloop.LIVE_SIZE, np.uint64) for _ in range(2))
+        live, ramp = (np.zeros(self._live_size, np.uint64) for _ in range(2))
         job = _ioloop.Job(
             engine=self.engine,
             fd=fd,
@@ -119,11 +128,20 @@ class Measurement:
             null_latency_ns=NULL_LATENCY_NS,
             ticks_per_second=self._rate.ticks_per_second if self._rate else 0,
             continue_on_error=workload.continue_on_error,
+            rate=workload.rate_iops or 0,
+            is_poisson=workload.rate_process == "poisson",
+            fsync_every=workload.fsync,
+            trims=workload.trims,
+            think_ns=round(workload.thinktime * 1e9),
+            think_every=workload.thinktime_blocks,
+            slat=workload.slat_percentiles,
+            hipri=workload.hipri,
+            sqthread_poll=workload.sqthread_poll,
             live=live,
             ramp=ramp,
             control=self._control,
         )
-        return _JobThread(job, live, ramp, self._together)
+        return _JobThread(job, live, ramp, self._together, workload.cpus)
 
     def run(self, stop: threading.Event) -> Generator[Interval, None, PhaseResult | None]:
         """Yield an interval a second, return the result: None when stopped within the ramp.
@@ -164,7 +182,7 @@ class Measurement:
         if not self._wait_for_ramp(stop):
             return
         started = self._measured_from()
-        self._ends_at = started + self.workload.runtime
+        self._ends_at = started + (self.workload.runtime or FOREVER_S)
         earlier, looked_at = self._sum("ramp"), started
         for deadline in self._deadlines(started):
             if deadline <= looked_at:
@@ -203,6 +221,8 @@ class Measurement:
             running = self._alive()
             if not running:
                 return
+            if self.engine == "native":
+                self._workers.look()
             if stop.is_set() or self._has_failed():
                 self._ask_to_stop()
                 running[0].join(min(left, POLL_S))
@@ -244,23 +264,26 @@ class Measurement:
         return max(int(thread.live[_ioloop.ENDED_AT]) for thread in self._threads) / 1e9
 
     def _sum(self, which: str) -> Counters:
-        """All jobs' counters added up; shape (LIVE_SIZE,).  Minima and maxima mean nothing."""
-        total = np.zeros(_ioloop.LIVE_SIZE, np.uint64)
+        """All jobs' counters added up.  Minima and maxima mean nothing in it."""
+        total = np.zeros(self._live_size, np.uint64)
         for thread in self._threads:
             total += getattr(thread, which)
         return total
 
     def _interval(self, change: Counters, elapsed_s: float, seconds: float) -> Interval:
-        read, write = (
+        read, write, trim = (
             summary.direction_sample(
-                _block(change, direction)[_ioloop.COUNTS :],
-                io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
+                block[_ioloop.COUNTS :],
+                io_bytes=int(block[_ioloop.BYTES]),
                 seconds=max(seconds, 1e-9),
                 slowest_ns=self._slowest(direction),
             )
-            for direction in (_ioloop.READ, _ioloop.WRITE)
+            if (block := _block(change, direction)).size
+            else None
+            for direction in DIRECTIONS
         )
-        return Interval(elapsed_s=elapsed_s, eta_s=self._eta(elapsed_s), read=read, write=write)
+        eta_s = self._eta(elapsed_s)
+        return Interval(elapsed_s=elapsed_s, eta_s=eta_s, read=read, write=write, trim=trim)
 
     def _eta(self, elapsed_s: float) -> float:
         """Until the time or the bytes are over, whichever seems to come first."""
@@ -269,7 +292,7 @@ class Measurement:
         if total is None:
             return by_time
         done = self._sum("live") - self._sum("ramp")
-        moved = sum(int(_block(done, d)[_ioloop.BYTES]) for d in (_ioloop.READ, _ioloop.WRITE))
+        moved = int(_directions(done)[:, _ioloop.BYTES].sum())
         whole = total * self.workload.numjobs
         by_bytes = elapsed_s * max(0, whole - moved) / moved if moved else math.inf
         eta = min(by_time, by_bytes)
@@ -299,47 +322,88 @@ class Measurement:
             return None
         change = self._sum("live") - self._sum("ramp")
         errors = _errors(change)
-        _require_success(change, errors)
+        if (errors or self.workload.trims) and not _directions(change)[:, _ioloop.IOS].any():
+            # It has measured nothing, whatever errors it was told to ignore.
+            raise failures.nothing_done(self.workload, errors)
         elapsed = self._ended_at() - self._measured_from()
         whole = elapsed + self.workload.ramp_time
-        latencies = sum(
-            int(_block(change, direction)[_ioloop.LAT_SUM])
-            for direction in (_ioloop.READ, _ioloop.WRITE)
+        read, write, trim = (
+            self._direction_result(change, direction, elapsed) for direction in DIRECTIONS
         )
+        # Little's law: the mean number in flight is the sum of latencies over time.
+        in_flight_ns = int(_blocks(change)[: _ioloop.RESPONSE, _ioloop.LAT_SUM].sum())
+        mean_depth = in_flight_ns / 1e9 / elapsed if elapsed > 0 else 0.0
+        pace = self._pace(change)
         return PhaseResult(
             workload=asdict(self.workload),
             elapsed_s=elapsed,
-            read=self._direction_result(change, _ioloop.READ, elapsed),
-            write=self._direction_result(change, _ioloop.WRITE, elapsed),
+            read=read,
+            write=write,
+            trim=trim,
             errors=errors,
-            # Little's law: the mean number in flight is the sum of latencies over time.
-            mean_depth=latencies / 1e9 / elapsed if elapsed > 0 else 0.0,
+            mean_depth=mean_depth,
             cpu_user_pct=100 * sum(thread.cpu_user_s for thread in self._threads) / whole,
             cpu_system_pct=100 * sum(thread.cpu_system_s for thread in self._threads) / whole,
             randseed=self.randseed,
             engine=self._engine_notes(),
-            warnings=self._warnings(errors),
+            warnings=self._warnings(errors, mean_depth, pace),
+            pace=pace,
+            sync=self._latencies(change, _ioloop.FSYNC),
         )
 
     def _direction_result(
         self, change: Counters, direction: int, elapsed: float
     ) -> DirectionResult | None:
-        block = _block(change, direction)
-        lives = [_block(thread.live, direction) for thread in self._threads]
+        lat = self._latencies(change, direction)
+        if lat is None:
+            return None
         return summary.direction_result(
+            lat,
+            io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
+            seconds=elapsed,
+            response=self._latencies(change, _ioloop.RESPONSE + direction),
+            slat=self._latencies(change, _ioloop.SLAT + direction),
+            clat=self._latencies(change, _ioloop.CLAT + direction),
+        )
+
+    def _latencies(self, change: Counters, kind: int) -> Latencies | None:
+        """What the jobs recorded of one class; None when nothing, or when it has no block."""
+        block = _block(change, kind)
+        if not block.size:
+            return None
+        lives = [_block(thread.live, kind) for thread in self._threads]
+        return summary.latencies(
             block[_ioloop.COUNTS :],
             ios=int(block[_ioloop.IOS]),
-            io_bytes=int(block[_ioloop.BYTES]),
-            seconds=elapsed,
-            lat_sum_ns=int(block[_ioloop.LAT_SUM]),
-            lat_min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
-            lat_max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
+            sum_ns=int(block[_ioloop.LAT_SUM]),
+            min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
+            max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
             clamped=int(block[_ioloop.CLAMPED]),
+        )
+
+    def _pace(self, change: Counters) -> Pace | None:
+        if self.workload.rate_iops is None:
+            return None
+        started = int(change[_ioloop.STARTED])
+        behind = max(int(thread.live[_ioloop.BEHIND_NS]) for thread in self._threads)
+        return Pace(
+            rate_iops=self.workload.rate_iops * self.workload.numjobs,
+            rate_process=self.workload.rate_process,
+            due=started + int(change[_ioloop.MISSED]),
+            started=started,
+            late=int(change[_ioloop.LATE]),
+            behind_s=behind / 1e9,
         )
 
     def _engine_notes(self) -> dict[str, Any]:
         job = self._threads[0].job
-        return {"name": self.engine, "iodepth": job.iodepth, **self._clock_notes(), **job.notes}
+        notes = {"name": self.engine, "iodepth": job.iodepth, **self._clock_notes(), **job.notes}
+        if workers := self._workers.cpu_s:
+            notes["iou_wrk"] = {
+                "threads": len(workers),
+                "cpu_s": round(sum(workers.values()), 2),
+            }
+        return notes
 
     def _clock_notes(self) -> dict[str, Any]:
         now = _ioloop.read_clocks()
@@ -351,54 +415,51 @@ class Measurement:
             "tsc_drift_ppm": round(self._rate.drift_ppm(now), 3),
         }
 
-    def _warnings(self, errors: dict[str, int]) -> tuple[str, ...]:
-        job, workload, found = self._threads[0].job, self.workload, []
-        if errors:
-            counts = ", ".join(f"{count} {name}" for name, count in errors.items())
-            found.append(f"I/Os failed and are in no latency or rate: {counts}")
-        if job.iodepth != workload.iodepth:
-            found.append(
-                f"engine {self.engine} has one I/O in flight per job: iodepth {workload.iodepth} "
-                "was not used"
-            )
-        if (why := job.notes.get("registered_buffers", True)) is not True:
-            way_out = (
-                "raise the locked memory limit (ulimit -l)"
-                if why == "ENOMEM"
-                else "a registered buffer holds at most 1 GiB: use a smaller bs or iodepth"
-            )
-            found.append(f"buffers are not registered ({why}), which costs CPU; {way_out}")
-        if workload.runtime and all(thread.job.finished for thread in self._threads):
-            found.append(
-                "all bytes were done before the runtime was over; --time-based goes on until then"
-            )
-        return tuple(found)
+    def _warnings(
+        self, errors: dict[str, int], mean_depth: float, pace: Pace | None
+    ) -> tuple[str, ...]:
+        job, workload = self._threads[0].job, self.workload
+        finished = all(thread.job.finished for thread in self._threads)
+        cpu_s = sum(thread.cpu_user_s + thread.cpu_system_s for thread in self._threads)
+        return (
+            *remarks.of_errors(errors),
+            *remarks.of_iodepth(workload, self.engine, job.iodepth),
+            *remarks.of_buffers(job.notes.get("registered_buffers", True)),
+            *remarks.of_end(workload, finished),
+            *remarks.of_sqpoll(workload),
+            *remarks.of_workers(self._workers.cpu_s, cpu_s),
+            *remarks.of_depth(workload, job.iodepth, mean_depth),
+            *remarks.of_pace(pace),
+        )
 
 
-def _block(counters: Counters, direction: int) -> Counters:
-    start = direction * _ioloop.DIRECTION_SIZE
-    return counters[start : start + _ioloop.DIRECTION_SIZE]
+def _n_blocks(workload: Workload) -> int:
+    """How many classes of `_ioloop.pxd` the workload records, as a job can have them."""
+    if workload.slat_percentiles:
+        return 16
+    if workload.rate_iops:
+        return 8
+    return 4 if workload.fsync or workload.trims else 2
 
 
-def _require_success(change: Counters, errors: dict[str, int]) -> None:
-    """A phase in which every I/O failed has measured nothing, whatever it was told to ignore."""
-    completed = sum(
-        int(_block(change, direction)[_ioloop.IOS]) for direction in (_ioloop.READ, _ioloop.WRITE)
-    )
-    if errors and not completed:
-        counts = ", ".join(f"{count} {name}" for name, count in errors.items())
-        raise DeviceError(f"every I/O failed: {counts}", None)
+def _blocks(counters: Counters) -> Counters:
+    """The classes' blocks: one a row."""
+    return counters[_ioloop.HEAD_SIZE :].reshape(-1, _ioloop.BLOCK_SIZE)
+
+
+def _directions(counters: Counters) -> Counters:
+    """The blocks of what moves bytes: reads and writes, and trims where there are any."""
+    return _blocks(counters)[: _ioloop.FSYNC]
+
+
+def _block(counters: Counters, kind: int) -> Counters:
+    """One class's block; of size 0 for a class that is not recorded."""
+    start = _ioloop.HEAD_SIZE + kind * _ioloop.BLOCK_SIZE
+    return counters[start : start + _ioloop.BLOCK_SIZE]
 
 
 def _errors(change: Counters) -> dict[str, int]:
-    counted = sum(
-        (
-            _block(change, direction)[_ioloop.ERRORS : _ioloop.ERRORS + _ioloop.N_ERRNOS]
-            for direction in (_ioloop.READ, _ioloop.WRITE)
-        ),
-        start=np.zeros(_ioloop.N_ERRNOS, np.uint64),
-    )
+    errors = _blocks(change)[:, _ioloop.ERRORS : _ioloop.ERRORS + _ioloop.N_ERRNOS].sum(axis=0)
     return {
-        failures.error_name(int(number)): int(counted[number])
-        for number in np.flatnonzero(counted)
+        failures.error_name(int(number)): int(errors[number]) for number in np.flatnonzero(errors)
     }

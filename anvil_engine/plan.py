@@ -40,7 +40,7 @@ def expand(profile: Profile, *, target_size: int, lba_size: int) -> Plan:
 
 def _fit(phase: Phase, target_size: int, lba_size: int) -> tuple[Phase, str | None]:
     workload = phase.workload
-    if workload.direct:
+    if workload.direct or workload.trims:
         _check_alignment(phase, lba_size)
     available = target_size - workload.last_offset
     wanted = available if workload.size is None else workload.size

@@ -98,6 +98,27 @@ def cpu_flags(root: Path) -> frozenset[str]:
     return frozenset(match.group(1).split()) if match else frozenset()
 
 
+def ring_workers(root: Path) -> dict[int, float]:
+    """The kernel's io_uring workers of this process, by thread id: CPU seconds of each so far.
+
+    They do I/O that a target does not take without blocking.
+    """
+    per_second = os.sysconf("SC_CLK_TCK")
+    tasks = root / "proc/self/task"
+    found = {}
+    try:
+        threads = os.listdir(tasks)
+    except OSError:
+        return {}
+    for thread in threads:
+        # The name is in brackets and may itself contain some.
+        name, _, rest = (_read(tasks / thread / "stat") or "").partition("(")[2].rpartition(") ")
+        if name.startswith("iou-wrk-"):
+            fields = rest.split()
+            found[int(thread)] = (int(fields[11]) + int(fields[12])) / per_second
+    return found
+
+
 def descriptor_path(fd: int) -> str:
     """A path that opens again exactly what `fd` refers to, whatever its name is by now."""
     return f"/proc/self/fd/{fd}"

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from anvil_engine.workload import Phase, Profile
+from anvil_engine.workload import DIRECTIONS, Phase, Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,28 @@ class DirectionSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Latencies:
+    """One kind of latency over a finished phase; fields as in `DirectionResult`."""
+
+    ios: int
+    min_ns: int
+    max_ns: int
+    mean_ns: float
+    stddev_ns: float
+    percentiles: dict[str, float]
+    clamped: int
+    histogram: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class DirectionResult:
     """One direction of a finished phase.
 
     `percentiles` maps "50" … "99.9999" to ns.  `clamped` I/Os were slower than the last
-    bucket and are counted in it.  `ios` equals the histogram's total.
+    bucket and are counted in it.  `ios` equals the histogram's total.  In an open loop lat
+    is the service time, and `response` is counted from the intended start.  On
+    request, `slat` goes from preparing to the return of the submitting call, `clat` from
+    there to reaping, as fio counts them.
     """
 
     ios: int
@@ -54,6 +71,26 @@ class DirectionResult:
     percentiles: dict[str, float]
     clamped: int
     histogram: bytes
+    response: Latencies | None = None
+    slat: Latencies | None = None
+    clat: Latencies | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How an open loop kept to its schedule; counts and rate are of all jobs.
+
+    Of `due` I/Os `started` were started, `late` of them only when a slot of the job's
+    iodepth came free.  At the end the schedule was `behind_s` ahead of the slowest job.
+    With a poisson process `due` is an expectation as far as it exceeds `started`.
+    """
+
+    rate_iops: int
+    rate_process: str
+    due: int
+    started: int
+    late: int
+    behind_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +101,7 @@ class PhaseResult:
     errno name, short transfers as "SHORT".  `mean_depth` is the average number of I/Os in
     flight.  `cpu_user_pct` and `cpu_system_pct` are of one core, summed over the jobs.
     `engine` says how the I/O was issued: ring flags, registered resources, clock.
+    `pace` is None for a closed loop, which has no response time either.  `sync` are the fsyncs of a workload that asked for them.
     """
 
     workload: dict[str, Any]
@@ -77,6 +115,9 @@ class PhaseResult:
     randseed: int
     engine: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    pace: Pace | None = None
+    sync: Latencies | None = None
+    trim: DirectionResult | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +158,7 @@ class PhaseSample:
     eta_s: float
     read: DirectionSample | None
     write: DirectionSample | None
+    trim: DirectionSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +279,7 @@ def _revived(values: dict[str, Any]) -> dict[str, Any]:
         "warnings": tuple,
         "read": _direction_sample,
         "write": _direction_sample,
+        "trim": _direction_sample,
         "result": phase_result,
         "partial": lambda data: phase_result(data) if data else None,
     }
@@ -250,10 +293,23 @@ def _direction_sample(data: Mapping[str, Any] | None) -> DirectionSample | None:
 def phase_result(data: Mapping[str, Any]) -> PhaseResult:
     """The result that `plain` wrote."""
     values = dict(data)
-    for direction in ("read", "write"):
-        found = values[direction]
-        values[direction] = DirectionResult(**_with_bytes(found)) if found else None
+    for direction in DIRECTIONS:
+        values[direction] = _direction_result(values.get(direction))
+    pace = values.get("pace")
+    values["sync"] = _latencies(values.get("sync"))
+    values["pace"] = Pace(**pace) if pace else None
     return PhaseResult(**{**values, "warnings": tuple(values["warnings"])})
+
+
+def _direction_result(data: Mapping[str, Any] | None) -> DirectionResult | None:
+    if not data:
+        return None
+    more = {name: _latencies(data.get(name)) for name in ("response", "slat", "clat")}
+    return DirectionResult(**_with_bytes(data) | more)
+
+
+def _latencies(data: Mapping[str, Any] | None) -> Latencies | None:
+    return Latencies(**_with_bytes(data)) if data else None
 
 
 def _with_bytes(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from anvil_engine import fio, fio_run, native, procfs
-from anvil_engine.errors import AnvilError, DeviceError, InvalidWorkload
+from anvil_engine import checks, fio, fio_run, native, procfs
+from anvil_engine.errors import AnvilError, DeviceError, InvalidWorkload, RingUnavailable
 from anvil_engine.plan import Plan
 from anvil_engine.results import (
     Event,
@@ -61,22 +61,22 @@ def run(
     engine = engine if target else SIMULATION_ENGINE
     seed = secrets.randbits(64) if randseed is None else randseed
     yield _started(plan, target, engine)
-    try:
-        check_available(engine)
-        _check_zero(plan, target, engine)
-    except AnvilError as error:
-        yield RunFailed(error=str(error))
-        return
+    # What the last phase lacks is better known before the first one takes an hour.
+    for order, phase in enumerate(plan.phases):
+        try:
+            _check_phase(phase, target, engine)
+        except RingUnavailable as error:
+            yield RunFailed(error=str(error))  # it is not the phase that cannot be
+            return
+        except AnvilError as error:
+            yield from _failed(order, phase, error)
+            return
     partial: PhaseResult | None = None
     for order, phase in enumerate(plan.phases):
         try:
             partial = yield from _phase(order, phase, target, engine, seed, stop)
         except AnvilError as error:
-            number = error.errno if isinstance(error, DeviceError) else None
-            yield PhaseFailed(
-                phase_order=order, phase_name=phase.name, error=str(error), errno=number
-            )
-            yield RunFailed(error=f"phase {phase.name}: {error}")
+            yield from _failed(order, phase, error)
             return
         if stop.is_set():
             yield RunAborted(reason=ABORTED_BY_USER, partial=partial)
@@ -84,7 +84,7 @@ def run(
     yield RunComplete()
 
 
-def _check_zero(plan: Plan, target: Target | None, engine: str) -> None:
+def _check_zero(phase: Phase, target: Target | None, engine: str) -> None:
     """Refuse what /dev/zero cannot do through io_uring.
 
     It may stop after any page when the kernel wants the CPU (drivers/char/mem.c,
@@ -92,12 +92,27 @@ def _check_zero(plan: Plan, target: Target | None, engine: str) -> None:
     """
     if target is None or target.facts.kind != "char" or engine != "native":
         return
-    for phase in plan.phases:
-        if phase.workload.reads and phase.workload.bs > ZERO_BYTES:
-            raise InvalidWorkload(
-                f"phase {phase.name}: {target.facts.path} may answer reads of more than 4k short "
-                "through io_uring; use --bs 4k, or --engine sync"
-            )
+    if phase.workload.reads and phase.workload.largest_bs > ZERO_BYTES:
+        raise InvalidWorkload(
+            f"{target.facts.path} may answer reads of more than 4k short through io_uring; "
+            "use --bs 4k, or --engine sync"
+        )
+
+
+def _failed(order: int, phase: Phase, error: AnvilError) -> Iterator[Event]:
+    number = error.errno if isinstance(error, DeviceError) else None
+    yield PhaseFailed(phase_order=order, phase_name=phase.name, error=str(error), errno=number)
+    yield RunFailed(error=f"phase {phase.name}: {error}")
+
+
+def _check_phase(phase: Phase, target: Target | None, engine: str) -> None:
+    """Raise `AnvilError` for what the phase cannot have here."""
+    check_available(engine)
+    if engine == fio_run.ENGINE:
+        fio_run.check_workload(phase.workload)
+    else:
+        checks.require_available(engine, phase.workload, target.fd if target else -1)
+    _check_zero(phase, target, engine)
 
 
 def check_available(engine: str) -> None:
@@ -105,7 +120,7 @@ def check_available(engine: str) -> None:
     if engine == fio_run.ENGINE:
         fio_run.check_available()
     else:
-        native.check_available(engine)
+        checks.require_engine(engine)
 
 
 def measurement(
@@ -189,6 +204,7 @@ def _samples(
                 eta_s=interval.eta_s,
                 read=interval.read,
                 write=interval.write,
+                trim=interval.trim,
             )
             number += 1
     finally:

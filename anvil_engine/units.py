@@ -47,15 +47,15 @@ def parse_size(text: str) -> int:
     return scaled.numerator
 
 
-def parse_time(text: str) -> float:
+def parse_time(text: str, unit: str = "s") -> float:
     """Seconds of a time in fio's notation: `10`, `10s`, `500ms`, `2m`, `1h`, `1d`.
 
-    Raises `InvalidWorkload` for anything else.
+    `unit` is that of a bare number: seconds, or what fio has for the option.  Raises `InvalidWorkload` for anything else.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None or match.group(2).lower() not in _SECONDS:
         raise InvalidWorkload(f"{text!r} is not a time; write seconds or a form like 500ms, 2m")
-    return float(match.group(1)) * _SECONDS[match.group(2).lower()]
+    return float(match.group(1)) * _SECONDS[match.group(2).lower() or unit]
 
 
 def format_size(count: int) -> str:

@@ -6,6 +6,7 @@ a `Profile` a named list of phases.  Nobody downstream checks them again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -17,8 +18,10 @@ from anvil_engine.units import format_size
 
 READS = frozenset({"read", "randread", "rw", "randrw"})
 WRITES = frozenset({"write", "randwrite", "rw", "randrw"})
-RANDOM = frozenset({"randread", "randwrite", "randrw"})
-DIRECTIONS = ("read", "write")
+TRIMS = frozenset({"trim", "randtrim"})
+RANDOM = frozenset({"randread", "randwrite", "randrw", "randtrim"})
+DIRECTIONS = ("read", "write", "trim")
+SIDES = ("read", "write")  # what moves data; fio is compared on these
 ESTIMATE_OVERHEAD_S = 10
 MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
@@ -31,6 +34,8 @@ A whole queue at once costs the least CPU but reaches an asynchronous device lat
 disk at depth 32 the median latency rose by a third against one at a time, by a tenth with
 eight; on targets that complete inline eight keep most of the rate.
 """
+MAX_RATE_IOPS = 1_000_000_000
+RATE_PROCESSES = ("linear", "poisson")
 
 
 def _is_whole(value: object) -> bool:
@@ -40,6 +45,18 @@ def _is_whole(value: object) -> bool:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InvalidWorkload(message)
+
+
+def _parse_cpus(text: str) -> frozenset[int]:
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        _require(match is not None, f"cpus_allowed={text} is not a list of CPUs like 0-3,7")
+        assert match is not None
+        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+        _require(first <= last, f"cpus_allowed={text} has a range that ends before it begins")
+        cpus.update(range(first, last + 1))
+    return frozenset(cpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +78,19 @@ class Workload:
     several block sizes, nor for a `random_distribution` other than `random`: `norandommap`
     is then always set.  `rwmixread` counts for `rw` and `randrw` only.  `randseed` None takes
     a fresh seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os
-    at once as are free, in system calls of at most `DEFAULT_BATCH`.  Raises
-    `InvalidWorkload`.
+    at once as are free, in system calls of at most `DEFAULT_BATCH`.
+
+    `rate_iops` makes an open loop of it: each job means to start that many I/Os a second,
+    reads and writes together, at intervals that are equal (`rate_process` linear) or
+    independent (poisson), whatever the device does.
+
+    The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".
+    After every `fsync` writes of a job, an fsync is started beside what is in flight; 0 for
+    none.  After every `thinktime_blocks` I/Os a job lets what is in flight complete and then
+    pauses for `thinktime` seconds.  `slat_percentiles` has slat and clat recorded beside lat.
+
+    `hipri` polls the device for completions (IOPOLL), `sqthread_poll` leaves submitting to a
+    thread of the kernel (SQPOLL).  Raises `InvalidWorkload`.
     """
 
     rw: str
@@ -87,6 +115,15 @@ class Workload:
     continue_on_error: bool = False
     iodepth_batch_submit: int | None = None
     iodepth_batch_complete_min: int = 1
+    rate_iops: int | None = None
+    rate_process: str = "linear"
+    cpus_allowed: str | None = None
+    fsync: int = 0
+    thinktime: float = 0.0
+    thinktime_blocks: int = 1
+    slat_percentiles: bool = False
+    hipri: bool = False
+    sqthread_poll: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -97,8 +134,9 @@ class Workload:
         if self.is_random and (self.random_distribution != "random" or self.bs < self.largest_bs):
             object.__setattr__(self, "norandommap", True)
         _require(
-            self.rw in READS | WRITES,
-            f"rw={self.rw} is not known; use read, write, randread, randwrite, rw or randrw",
+            self.rw in READS | WRITES | TRIMS,
+            f"rw={self.rw} is not known; use read, write, randread, randwrite, rw, randrw, trim "
+            "or randtrim",
         )
         for size in (self.bs, self.largest_bs):
             _require(0 < size <= MAX_BS, f"bs={size} is not in 1..{MAX_BS}")
@@ -141,6 +179,60 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+        self._check_pace()
+        self._check_thinktime()
+        self._check_polling()
+        _require(0 <= self.fsync < 1 << 32, f"fsync={self.fsync} is not in 0..{(1 << 32) - 1}")
+        _require(not self.fsync or self.rw in WRITES, f"fsync={self.fsync} has no writes to sync")
+        if self.cpus_allowed is not None:
+            _parse_cpus(self.cpus_allowed)
+
+    def _check_thinktime(self) -> None:
+        _require(
+            0 <= self.thinktime <= MAX_TIME_S,
+            f"thinktime={self.thinktime} is not in 0..{MAX_TIME_S} seconds",
+        )
+        _require(
+            1 <= self.thinktime_blocks < 1 << 32,
+            f"thinktime_blocks={self.thinktime_blocks} is not in 1..{(1 << 32) - 1}",
+        )
+        _require(
+            not self.thinktime or self.rate_iops is None,
+            f"thinktime={self.thinktime} and rate_iops={self.rate_iops} both decide when an I/O "
+            "starts; use one of them",
+        )
+
+    def _check_polling(self) -> None:
+        _require(
+            self.direct or not self.hipri, "hipri=True polls the device itself and needs direct=1"
+        )
+        _require(
+            not (self.hipri and self.fsync),
+            f"fsync={self.fsync} cannot be polled for; leave it or hipri out",
+        )
+        _require(
+            not (self.trims and (self.hipri or self.sqthread_poll)),
+            f"rw={self.rw} cannot be polled for; leave out hipri and sqthread_poll",
+        )
+        _require(
+            not (self.sqthread_poll and self.slat_percentiles),
+            "slat_percentiles=True has no meaning with sqthread_poll, where the kernel submits",
+        )
+
+    def _check_pace(self) -> None:
+        _require(
+            self.rate_iops is None or 1 <= self.rate_iops <= MAX_RATE_IOPS,
+            f"rate_iops={self.rate_iops} is not in 1..{MAX_RATE_IOPS}",
+        )
+        _require(
+            self.rate_process in RATE_PROCESSES,
+            f"rate_process={self.rate_process} is not known; use {' or '.join(RATE_PROCESSES)}",
+        )
+        _require(
+            self.rate_iops is None or self.iodepth_batch_complete_min == 1,
+            f"iodepth_batch_complete_min={self.iodepth_batch_complete_min} makes I/Os wait for "
+            "each other; leave it out with rate_iops",
+        )
 
     def _require_types(self) -> None:
         """A profile from a file may hold 1.5 or "4k" where a whole number is meant."""
@@ -207,8 +299,13 @@ class Workload:
 
     @property
     def writes(self) -> bool:
-        """Whether it can write at all."""
-        return self.rw in WRITES
+        """Whether it can change what is on the target; a trim does."""
+        return self.rw in WRITES | TRIMS
+
+    @property
+    def trims(self) -> bool:
+        """Whether its I/Os are trims."""
+        return self.rw in TRIMS
 
     @property
     def reads(self) -> bool:
@@ -219,6 +316,16 @@ class Workload:
     def is_random(self) -> bool:
         """Whether offsets are drawn at random."""
         return self.rw in RANDOM
+
+    @property
+    def cpus(self) -> frozenset[int] | None:
+        """The CPUs of `cpus_allowed`; None for all that the process may use."""
+        return None if self.cpus_allowed is None else _parse_cpus(self.cpus_allowed)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether fewer than `iodepth` I/Os in flight are meant."""
+        return self.rate_iops is not None or self.thinktime > 0
 
     @property
     def read_pct(self) -> int:

@@ -27,7 +27,7 @@ OURS = {
 FLAGS = {"time_based", "group_reporting", "norandommap"}
 VALUES = {
     "rw": "randread", "bs": "4k", "size": "1m", "name": "x", "random_distribution": "zipf:1.2",
-    "bssplit": "4k/70:8k/30", "bsrange": "4k-8k",
+    "bssplit": "4k/70:8k/30", "bsrange": "4k-8k", "rate_process": "linear",
 }  # fmt: skip
 
 
@@ -85,14 +85,35 @@ def test_json_is_alone_on_stdout_and_counts_every_io(capsys: pytest.CaptureFixtu
     assert result["simulation"]
 
 
-def test_batch_and_seed_options_reach_the_workload(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"cpus_allowed": "0"},
+        {"fsync": 3},
+        {"thinktime": 0.0005, "thinktime_blocks": 2},
+        {"iodepth_batch_complete_min": 1, "rate_iops": 2000, "rate_process": "poisson"},
+    ],
+    ids=lambda more: " ".join(more),
+)
+def test_options_reach_the_workload(
+    capsys: pytest.CaptureFixture[str], more: dict[str, Any]
+) -> None:
     """Every option is in the workload that ran, in base units."""
     given = {
         "rw": "randrw", "bs": 8192, "iodepth": 8, "numjobs": 2, "runtime": 0.25, "ramp_time": 0.05,
         "rwmixread": 70, "offset": 1 << 20, "size": 1 << 30, "randseed": 7,
         "iodepth_batch_submit": 4, "iodepth_batch_complete_min": 2,
+        **more,
     }  # fmt: skip
-    words = {"bs": "8k", "runtime": "250ms", "ramp_time": "50ms", "offset": "1m", "size": "1g"}
+    words = {
+        "bs": "8k",
+        "runtime": "250ms",
+        "ramp_time": "50ms",
+        "offset": "1m",
+        "size": "1g",
+        "thinktime": "500",
+    }
     options = [f"--{name}={words.get(name, value)}" for name, value in given.items()]
     result = measured(capsys, "none", "--engine=null", *options, "--direct=0")
     (job,) = result["jobs"]
@@ -100,6 +121,30 @@ def test_batch_and_seed_options_reach_the_workload(capsys: pytest.CaptureFixture
     assert {name: ran[name] for name in given} == given
     assert not ran["direct"]
     assert job["randseed"] == 7
+
+
+def test_open_loop_is_reported_with_both_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text has resp lines beside lat, and how the schedule was kept; so has the JSON."""
+    options = ["none", "--engine=null", "--rw=randread", "--rate-iops=500", "--runtime=500ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"     lat \(usec\).*\n.*    resp \(usec\)", text, re.DOTALL)
+    assert re.search(r"  rate         : 500 IOPS linear, started \d+ of 25\d, \d+ late", text)
+    (job,) = measured(capsys, *options)["jobs"]
+    assert job["read"]["response_ns"]["N"] == job["read"]["lat_ns"]["N"] == job["pace"]["started"]
+
+
+@pytest.mark.uring
+def test_slat_and_clat_are_reported_as_fio_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three lines and three lists in the text, three keys in the JSON."""
+    options = ["/dev/zero", "--rw=randread", "--slat-percentiles", "--runtime=200ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    found = re.findall(r"^ {4,5}(\w+) \(\w+\): min=|^ {4}(\w+) percentiles", text, re.MULTILINE)
+    kinds = ("slat", "clat", "lat")
+    assert found == [pair for kind in kinds for pair in ((kind, ""), ("", kind))]
+    (job,) = measured(capsys, *options)["jobs"]
+    assert {job["read"][f"{kind}_ns"]["N"] for kind in kinds} == {job["read"]["total_ios"]}
 
 
 def test_missing_target_is_laid_out_when_its_size_is_known(
@@ -112,6 +157,29 @@ def test_missing_target_is_laid_out_when_its_size_is_known(
     assert target.stat().st_size == 1 << 20
     assert result["jobs"][0]["write"]["total_ios"] > 0
     assert result["target"]["serial"]
+
+
+def test_trim_has_to_be_confirmed_like_a_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trim destroys data: a file that Anvil did not create is not even opened for it."""
+    target = tmp_path / "theirs"
+    target.write_bytes(b"x" * 8192)
+    assert main(["bench", str(target), "--rw=trim", "--bs=4k"]) == 2
+    assert "--yes-destroy-data" in capsys.readouterr().err
+    assert target.read_bytes() == b"x" * 8192
+
+
+def test_trim_is_reported_where_fio_reports_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own section and the third of the issued counts; in JSON the key trim."""
+    options = ["none", "--engine=null", "--rw=randtrim", "--runtime=200ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    assert "  trim: IOPS=" in text
+    assert re.search(r"issued rwts: total=0,0,[1-9]\d*,0", text)
+    (job,) = measured(capsys, *options)["jobs"]
+    assert job["trim"]["total_ios"] == job["trim"]["lat_ns"]["N"] > 0
+    assert job["read"] is None
 
 
 def test_missing_device_is_not_laid_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +264,15 @@ def fio_spellings() -> list[str]:
 def test_fio_knows_the_option(name: str) -> None:
     """Every option of bench that is not in the list of our own is fio's, spelled as fio does."""
     spelled = f"--{name}" if name in FLAGS else f"--{name}={VALUES.get(name, '1')}"
-    job = ["fio", "--name=x", "--filename=/dev/zero", "--size=1m", spelled, "--parse-only"]
+    job = [
+        "fio",
+        "--name=x",
+        "--filename=/dev/zero",
+        "--size=1m",
+        "--ioengine=io_uring",
+        spelled,
+        "--parse-only",
+    ]
     done = subprocess.run(job, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

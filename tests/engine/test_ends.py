@@ -111,7 +111,7 @@ def test_time_based_repeats_its_size(a_file):
     _, result = run(a_file, time_based=True, runtime=0.2, io_size=8192, size=8192, loops=2)
     assert result.elapsed_s >= 0.2
     assert result.read.ios > 4
-    assert result.warnings == ()
+    assert not any("bytes were done" in text for text in result.warnings)
 
 
 @engines
@@ -119,7 +119,7 @@ def test_the_runtime_ends_what_takes_longer(a_file, engine):
     """Whichever comes first: time ends a run of many bytes, and nothing is claimed about them."""
     _, result = run(a_file, engine, runtime=0.2, io_size=1 << 50)
     assert 0.2 <= result.elapsed_s < 2
-    assert result.warnings == ()
+    assert not any("bytes were done" in text for text in result.warnings)
 
 
 def test_the_bytes_end_what_has_more_time(a_file):

@@ -291,3 +291,15 @@ def test_the_real_host_can_be_read() -> None:
         assert sysfs.protocol(root, name)
         sysfs.identity(root, name)
     assert any(mount.mount_point == "/" for mount in procfs.mounts(root))
+
+
+def test_ring_workers_are_told_from_other_threads(tmp_path):
+    """By name, also where a name has brackets and blanks; ticks become seconds."""
+    per_second = os.sysconf("SC_CLK_TCK")
+    fields = f"S 1 1 1 0 -1 4194368 0 0 0 0 {3 * per_second} {per_second} 0 0 20 0"
+    for thread, name in ((7, "iou-wrk-5"), (8, "python"), (9, "iou-sqp-5"), (10, "a) (iou-wrk-")):
+        (tmp_path / f"proc/self/task/{thread}").mkdir(parents=True)
+        (tmp_path / f"proc/self/task/{thread}/stat").write_text(f"{thread} ({name}) {fields}\n")
+    (tmp_path / "proc/self/task/11").mkdir()  # ended in between
+    assert procfs.ring_workers(tmp_path) == {7: 4.0}
+    assert procfs.ring_workers(tmp_path / "missing") == {}

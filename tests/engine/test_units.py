@@ -86,3 +86,9 @@ def test_latencies_and_bytes_name_their_unit():
     ]
     assert units.format_binary(3 << 29) == "1.50 GiB"
     assert units.format_decimal(960197124096) == "960 GB"
+
+
+def test_a_bare_time_is_in_the_options_unit():
+    """thinktime=500 is 500 us as in fio; a suffix wins."""
+    assert units.parse_time("500", "us") == pytest.approx(5e-4)
+    assert units.parse_time("2s", "us") == 2

@@ -61,6 +61,14 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"random_distribution": "zoned:60/10:40"},
         {"random_distribution": "zoned:100/0:0/100"},
         {"random_distribution": "zoned:50/50:50/50,100/100"},
+        {"rate_iops": 0},
+        {"rate_process": "sometimes"},
+        {"fsync": 1},
+        {"thinktime": -1},
+        {"thinktime_blocks": 0},
+        {"cpus_allowed": ""},
+        {"cpus_allowed": "0-"},
+        {"cpus_allowed": "3-1"},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):
@@ -93,12 +101,36 @@ def test_uniform_is_fios_random():
         ("rw", True, True, 70),
         ("readwrite", True, True, 70),
         ("randrw", True, True, 70),
+        ("trim", False, True, 0),
+        ("randtrim", False, True, 0),
     ],
 )
 def test_direction_follows_from_rw(rw, reads, writes, read_pct):
     """rwmixread counts for mixes only, and readwrite is fio's other name of rw."""
     workload = Workload(rw=rw, bs=4096, rwmixread=70)
     assert (workload.reads, workload.writes, workload.read_pct) == (reads, writes, read_pct)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"hipri": True, "direct": False}, "hipri=True .* needs direct=1"),
+        ({"hipri": True, "fsync": 1, "rw": "write"}, "fsync=1 cannot be polled for"),
+        ({"thinktime": 1, "rate_iops": 9}, "thinktime=1 and rate_iops=9 both decide"),
+        ({"hipri": True, "rw": "trim"}, "rw=trim cannot be polled for"),
+        ({"sqthread_poll": True, "slat_percentiles": True}, "slat_percentiles=True has no mean"),
+    ],
+)
+def test_what_excludes_each_other_is_refused(fields, sentence):
+    """Two options that cannot both be had are an error that names them."""
+    with pytest.raises(InvalidWorkload, match=sentence):
+        Workload(**{"rw": "read", "bs": 4096, **fields})
+
+
+def test_cpus_are_listed_as_fio_lists_them():
+    """Ranges and single CPUs, separated by commas."""
+    assert Workload(rw="read", bs=512, cpus_allowed="0-2,7, 9").cpus == {0, 1, 2, 7, 9}
+    assert READING.cpus is None
 
 
 def test_a_mix_that_never_writes_still_counts_as_writing():

@@ -8,6 +8,7 @@
 #define ANVIL_CLOCK_H
 
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #if defined(__x86_64__)
@@ -55,6 +56,20 @@ static inline uint64_t clock_to_ns(const struct tick_clock *clock, uint64_t tick
 static inline uint64_t clock_from_ns(const struct tick_clock *clock, uint64_t ns)
 {
 	return (uint64_t)((unsigned __int128)ns * clock->ticks_per_second / 1000000000u);
+}
+
+/* Sleep for `ns`, or less after a signal. */
+static inline void clock_sleep(int64_t ns)
+{
+	struct timespec span = { ns / 1000000000, ns % 1000000000 };
+
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL);
+}
+
+/* Let this thread's sleeps end when they should: the kernel adds 50 us of slack by default. */
+static inline void clock_sharpen_sleep(void)
+{
+	prctl(PR_SET_TIMERSLACK, 1); /* cannot fail: a thread may always set its own */
 }
 
 static inline struct clock_pair clock_read_pair(void)

@@ -22,3 +22,5 @@ cdef extern from "_clock.h" nogil:
     uint64_t clock_to_ns(const tick_clock *clock, uint64_t ticks)
     uint64_t clock_from_ns(const tick_clock *clock, uint64_t ns)
     clock_pair clock_read_pair()
+    void clock_sleep(int64_t ns)
+    void clock_sharpen_sleep()

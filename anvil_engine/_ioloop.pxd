@@ -1,12 +1,15 @@
 """What a job is, and what it shares with the thread that watches it.
 
 `live` is written by the job alone and copied by the watcher at any moment: aligned
-64-bit counters, so no value is ever torn.  `ramp` is the job's own copy of `live` at the
-end of the ramp; what was measured is `live - ramp`.  `control` is written by the watcher.
+64-bit counters, so no value is ever torn.  It has a head, then a block for each class of
+what is recorded; a job that needs fewer classes has fewer blocks.  `ramp` is the job's own
+copy of `live` at the end of the ramp; what was measured is `live - ramp`.  `control` is
+written by the watcher.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from anvil_engine._arrivals cimport arrival_clock
 from anvil_engine._clock cimport tick_clock
 from anvil_engine._uring cimport uring
 
@@ -18,7 +21,25 @@ cdef enum:
     N_ERRNOS_C = 160          # Linux errno values are below 134; index 0 is a short transfer
     N_EPOCHS = 4
 
-# One direction's block of `live`.
+# The head of `live`.
+cdef enum:
+    MEASURED_FROM_C = 0       # CLOCK_MONOTONIC ns; 0 until the ramp is over
+    ENDED_AT_C
+    FIRST_ERRNO_C
+    FIRST_ERROR_OFFSET_C
+    STARTED_C                 # open loop: I/Os that were started,
+    LATE_C                    # those of them that had to wait for a free slot,
+    MISSED_C                  # and those that were due at the end and not started;
+    BEHIND_NS_C               # how long the first of these had been due
+    HEAD_SIZE_C = 16
+
+# The classes; a job has the first 2, 4, 8 or 16 of these blocks.
+cdef enum:
+    READ_C = 0
+    WRITE_C = 1
+    RESPONSE_C = 4            # + direction: from the intended start, open loop only
+
+# One block.
 cdef enum:
     IOS_C = 0
     BYTES_C = 1
@@ -29,15 +50,7 @@ cdef enum:
     EPOCH_MAX_C = 8           # N_EPOCHS values: the slowest I/O of each recent interval
     ERRORS_C = 16
     COUNTS_C = 16 + 160
-    DIRECTION_SIZE_C = 16 + 160 + 36 * 64
-
-# After both directions.
-cdef enum:
-    MEASURED_FROM_C = 2 * (16 + 160 + 36 * 64)   # CLOCK_MONOTONIC ns; 0 until the ramp is over
-    ENDED_AT_C
-    FIRST_ERRNO_C
-    FIRST_ERROR_OFFSET_C
-    LIVE_SIZE_C = 2 * (16 + 160 + 36 * 64) + 16
+    BLOCK_SIZE_C = 16 + 160 + 36 * 64
 
 cdef enum:
     STOP_C = 0
@@ -56,6 +69,7 @@ cdef struct Loop:
     uint64_t base_offset
     uint64_t read_below       # a random number below this means read
     uint64_t only             # direction when it does not mix
+    int (*run)(Loop *loop) noexcept nogil
     uint64_t (*next_io)(Loop *loop) noexcept nogil
     tick_clock clock
     int64_t runtime_ns
@@ -92,6 +106,27 @@ cdef struct Loop:
     uint64_t *live
     uint64_t *ramp
     const uint64_t *control
+    unsigned n_blocks         # of live and of ramp
+    # What only the general loop uses.
+    bint is_general
+    int (*finish)(Loop *loop, int result) noexcept nogil
+    int (*submit)(Loop *loop, unsigned wait, int64_t timeout_ns) noexcept nogil
+    void (*gather)(Loop *loop) noexcept nogil      # chooses what to start now
+    unsigned (*take)(Loop *loop) noexcept nogil    # decides one I/O and its slot
+    int (*turn)(Loop *loop) noexcept nogil         # submits it, and settles what completed
+    unsigned n_filled         # of pending: those that have an SQE
+    unsigned wait_for         # what `gather` leaves for `turn`: how many completions to
+    int64_t patience_ns       # wait for, and how long at most
+    uint64_t rate             # intended starts a second; 0 is a closed loop
+    bint is_poisson
+    arrival_clock arrivals
+    uint64_t arrival_state[4]
+    uint64_t began            # ticks, as are the next two; the arrivals count from here
+    uint64_t full_until       # when every slot was last found in flight
+    uint64_t *intended        # by slot; owned, iodepth elements
+    unsigned *flying          # the null device's slots, oldest first; owned, iodepth elements
+    unsigned first_flying
+    unsigned n_flying
 
 
 cdef class Job:

@@ -25,17 +25,19 @@ from posix.time cimport (
 )
 from posix.unistd cimport pread, pwrite
 
+from anvil_engine._arrivals cimport *
 from anvil_engine._clock cimport *
 from anvil_engine._uring cimport *
 
-READ, WRITE = 0, 1
+READ, WRITE, RESPONSE = READ_C, WRITE_C, RESPONSE_C
 N_BUCKETS = N_BUCKETS_C
 N_ERRNOS = N_ERRNOS_C
 IOS, BYTES, LAT_SUM, CLAMPED = IOS_C, BYTES_C, LAT_SUM_C, CLAMPED_C
 LAT_MIN, LAT_MAX, EPOCH_MAX, ERRORS, COUNTS = LAT_MIN_C, LAT_MAX_C, EPOCH_MAX_C, ERRORS_C, COUNTS_C
-DIRECTION_SIZE, LIVE_SIZE, CONTROL_SIZE = DIRECTION_SIZE_C, LIVE_SIZE_C, CONTROL_SIZE_C
+HEAD_SIZE, BLOCK_SIZE, CONTROL_SIZE = HEAD_SIZE_C, BLOCK_SIZE_C, CONTROL_SIZE_C
 MEASURED_FROM, ENDED_AT = MEASURED_FROM_C, ENDED_AT_C
 FIRST_ERRNO, FIRST_ERROR_OFFSET = FIRST_ERRNO_C, FIRST_ERROR_OFFSET_C
+STARTED, LATE, MISSED, BEHIND_NS = STARTED_C, LATE_C, MISSED_C, BEHIND_NS_C
 STOP, EPOCH, EPOCHS = STOP_C, EPOCH_C, N_EPOCHS
 
 cdef enum:
@@ -47,6 +49,7 @@ ENGINES = {"native": RING, "sync": SYNC, "null": NULL_DEVICE}
 
 cdef int64_t WAIT_NS = 50000000          # a stop request is seen at least this often
 cdef int64_t CANCEL_NS = 5000000000      # how long a cancelled I/O may still take
+cdef int64_t SPIN_NS = 60000             # a sleep ends tens of microseconds late: spin the rest
 cdef uint64_t STAMP_EVERY = 4096         # deduplicating drives look at blocks of 4 KiB or more
 cdef uint64_t CANCEL_TAG = <uint64_t>-1
 
@@ -68,8 +71,12 @@ def bucket_index(uint64_t value_ns):
     return bucket_of(value_ns)
 
 
-cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t epoch) noexcept nogil:
-    cdef uint64_t *block = loop.live + direction * <uint64_t>DIRECTION_SIZE_C
+cdef inline uint64_t *block_of(Loop *loop, unsigned kind) noexcept nogil:
+    return loop.live + HEAD_SIZE_C + kind * <uint64_t>BLOCK_SIZE_C
+
+
+cdef inline void record(Loop *loop, unsigned kind, uint64_t ns, uint64_t epoch) noexcept nogil:
+    cdef uint64_t *block = block_of(loop, kind)
     block[COUNTS_C + bucket_of(ns)] += 1
     block[IOS_C] += 1
     block[BYTES_C] += loop.bs
@@ -85,7 +92,7 @@ cdef inline void record(Loop *loop, unsigned direction, uint64_t ns, uint64_t ep
 
 cdef void record_error(Loop *loop, unsigned slot, int res) noexcept nogil:
     """Count a failed I/O: res < 0 is -errno, any other is a short transfer."""
-    cdef uint64_t *block = loop.live + loop.directions[slot] * <uint64_t>DIRECTION_SIZE_C
+    cdef uint64_t *block = block_of(loop, loop.directions[slot])
     cdef unsigned number = <unsigned>-res if res < 0 else 0
     block[ERRORS_C + (number if number < N_ERRNOS_C else N_ERRNOS_C - 1)] += 1
     if loop.live[FIRST_ERROR_OFFSET_C] == <uint64_t>-1:
@@ -184,6 +191,12 @@ cdef inline unsigned take_slot(Loop *loop) noexcept nogil:
     return slot
 
 
+cdef inline void give_back(Loop *loop, unsigned slot) noexcept nogil:
+    loop.free_slots[loop.n_free] = slot
+    loop.n_free += 1
+    loop.in_flight -= 1
+
+
 cdef inline void release_slot(
     Loop *loop, unsigned slot, int res, uint64_t now, uint64_t epoch
 ) noexcept nogil:
@@ -193,18 +206,17 @@ cdef inline void release_slot(
         )
     else:
         record_error(loop, slot, res)
-    loop.free_slots[loop.n_free] = slot
-    loop.n_free += 1
-    loop.in_flight -= 1
+    give_back(loop, slot)
 
 
 cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
     """Which of the EPOCH_MAX values the watcher's present interval uses; cleared when new."""
     cdef uint64_t epoch = load_shared(loop.control + EPOCH_C)
+    cdef unsigned kind
     if epoch != loop.epoch:
         loop.epoch = epoch
-        loop.live[EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
-        loop.live[DIRECTION_SIZE_C + EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
+        for kind in range(loop.n_blocks):
+            block_of(loop, kind)[EPOCH_MAX_C + (epoch & (N_EPOCHS - 1))] = 0
     return epoch & (N_EPOCHS - 1)
 
 
@@ -215,17 +227,18 @@ cdef void begin_measuring(Loop *loop, uint64_t now) noexcept nogil:
 
 cdef void begin(Loop *loop) noexcept nogil:
     cdef uint64_t now = clock_ticks(&loop.clock)
+    loop.began = now
     loop.ramp_end = now + clock_from_ns(&loop.clock, <uint64_t>loop.ramp_ns)
     if loop.ramp_ns == 0:
         begin_measuring(loop, now)
 
 
 cdef void end_ramp(Loop *loop, uint64_t now) noexcept nogil:
-    cdef unsigned direction
-    memcpy(loop.ramp, loop.live, LIVE_SIZE_C * sizeof(uint64_t))
-    for direction in range(2):
-        loop.live[direction * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
-        loop.live[direction * DIRECTION_SIZE_C + LAT_MAX_C] = 0
+    cdef unsigned kind
+    memcpy(loop.ramp, loop.live, (block_of(loop, loop.n_blocks) - loop.live) * sizeof(uint64_t))
+    for kind in range(loop.n_blocks):
+        block_of(loop, kind)[LAT_MIN_C] = <uint64_t>-1
+        block_of(loop, kind)[LAT_MAX_C] = 0
     begin_measuring(loop, now)
 
 
@@ -306,10 +319,13 @@ cdef int drain(Loop *loop, int64_t patience_ns) noexcept nogil:
     cdef int64_t give_up = clock_ns() + patience_ns
     cdef int result = 0
     while loop.in_flight and clock_ns() < give_up:
-        result = submit_and_wait(loop, 1, WAIT_NS)
+        result = loop.submit(loop, 1, WAIT_NS)
         if result < 0:
             return result
-        reap(loop)
+        if loop.is_general:
+            collect_ring(loop)
+        else:
+            reap(loop)
     return 0
 
 
@@ -338,6 +354,17 @@ cdef int finish_ring(Loop *loop) noexcept nogil:
     return result
 
 
+cdef int end_ring(Loop *loop, int result) noexcept nogil:
+    """Finish after a loop that ended with `result`: that, or what went wrong now."""
+    if result == 0:
+        result = finish_ring(loop)
+    else:
+        loop.hung = loop.in_flight > 0
+    if result == 0 and uring_overflowed(&loop.ring):
+        result = -EBUSY
+    return result
+
+
 cdef int run_ring(Loop *loop) noexcept nogil:
     cdef int result = 0
     cdef unsigned wait
@@ -350,13 +377,7 @@ cdef int run_ring(Loop *loop) noexcept nogil:
         if result < 0:
             break
         reap(loop)
-    if result == 0:
-        result = finish_ring(loop)
-    else:
-        loop.hung = loop.in_flight > 0
-    if result == 0 and uring_overflowed(&loop.ring):
-        result = -EBUSY
-    return result
+    return end_ring(loop, result)
 
 
 # The loop of one system call per I/O: the slow twin, and the way where io_uring is forbidden ----
@@ -407,6 +428,196 @@ cdef int run_null(Loop *loop) noexcept nogil:
     return 0
 
 
+# The general loop: the three above with all that they leave out -------------------------------
+#
+# `gather` decides what to start now and puts it into `pending`; `turn` hands that to the
+# device, waits as long as `gather` allows, and settles what has completed.
+
+cdef unsigned take_io(Loop *loop) noexcept nogil:
+    return take_slot(loop)
+
+
+cdef inline void add_pending(Loop *loop, unsigned slot) noexcept nogil:
+    loop.pending[loop.n_pending] = slot
+    loop.n_pending += 1
+
+
+cdef void gather_free(Loop *loop) noexcept nogil:
+    """Closed loop: whatever has a slot is started."""
+    while loop.n_free and loop.n_pending < loop.batch_submit:
+        add_pending(loop, loop.take(loop))
+    loop.wait_for = 0 if loop.n_free else min(loop.batch_complete, loop.in_flight)
+    loop.patience_ns = WAIT_NS
+
+
+cdef inline void next_arrival(Loop *loop) noexcept nogil:
+    arrivals_next(
+        &loop.arrivals, next_random(loop.arrival_state) if loop.is_poisson else 0
+    )
+
+
+cdef void gather_due(Loop *loop) noexcept nogil:
+    """Open loop: what is due is started as soon as it has a slot."""
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    cdef uint64_t due = loop.began + loop.arrivals.due
+    cdef uint64_t past = min(now + 1, loop.deadline) if loop.live[MEASURED_FROM_C] else now + 1
+    cdef unsigned slot
+    while loop.n_free and due < past and loop.n_pending < loop.batch_submit:
+        slot = loop.take(loop)
+        loop.intended[slot] = due
+        loop.live[STARTED_C] += 1
+        loop.live[LATE_C] += due < loop.full_until
+        add_pending(loop, slot)
+        next_arrival(loop)
+        due = loop.began + loop.arrivals.due
+    loop.patience_ns = WAIT_NS
+    if loop.n_free:
+        due = min(due, loop.deadline if loop.live[MEASURED_FROM_C] else loop.ramp_end)
+        due = clock_to_ns(&loop.clock, due - now) if due > now else 0
+        loop.patience_ns = min(WAIT_NS, <int64_t>due - SPIN_NS)
+    loop.wait_for = loop.patience_ns > 0
+
+
+cdef void note_backlog(Loop *loop) noexcept nogil:
+    """How far the job is behind its schedule at the end."""
+    cdef uint64_t until = min(clock_ticks(&loop.clock), loop.deadline) - loop.began
+    if loop.rate and loop.live[MEASURED_FROM_C] and loop.arrivals.due < until:
+        loop.live[MISSED_C] = arrivals_missed(&loop.arrivals, until)
+        loop.live[BEHIND_NS_C] = clock_to_ns(&loop.clock, until - loop.arrivals.due)
+
+
+cdef inline int expected(Loop *loop, unsigned slot) noexcept nogil:
+    """What the kernel answers to the slot's I/O when it did all of it."""
+    return <int>loop.bs
+
+
+cdef void settle(Loop *loop, unsigned slot, int res, uint64_t now) noexcept nogil:
+    """`release_slot`, with every latency that was asked for."""
+    cdef uint64_t epoch = current_epoch(loop)
+    cdef unsigned kind = loop.directions[slot]
+    if loop.n_free == 0:
+        loop.full_until = now
+    if res == expected(loop, slot):
+        record(loop, kind, clock_to_ns(&loop.clock, now - loop.stamps[slot]), epoch)
+        if loop.rate:
+            record(
+                loop, RESPONSE_C + kind,
+                clock_to_ns(&loop.clock, now - loop.intended[slot]), epoch,
+            )
+    else:
+        record_error(loop, slot, res)
+    give_back(loop, slot)
+
+
+cdef int collect_ring(Loop *loop) noexcept nogil:
+    """`reap`, settling."""
+    cdef unsigned head = loop.ring.cq_head[0]
+    cdef unsigned tail = uring_cq_tail(&loop.ring)
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    cdef uring_cqe *cqe
+    while head != tail:
+        cqe = &loop.ring.cqes[head & loop.ring.cq_mask]
+        if cqe.user_data != CANCEL_TAG:
+            settle(loop, <unsigned>cqe.user_data, cqe.res, now)
+        head += 1
+    uring_cq_advance(&loop.ring, head)
+    look_at_clock(loop, now)
+    return 0
+
+
+cdef int turn_ring(Loop *loop) noexcept nogil:
+    cdef int result
+    while loop.n_filled < loop.n_pending:
+        fill_sqe(loop, loop.pending[loop.n_filled])
+        loop.n_filled += 1
+    result = loop.submit(loop, loop.wait_for, max(loop.patience_ns, 0))
+    loop.n_filled = loop.n_pending
+    return result if result < 0 else collect_ring(loop)
+
+
+cdef int64_t transfer(Loop *loop, unsigned slot) noexcept nogil:
+    """Do the slot's I/O in one system call; what it moved, or -errno."""
+    cdef char *data = loop.pool + slot * loop.bs
+    cdef int64_t offset = <int64_t>loop.offsets[slot]
+    cdef int64_t moved
+    if loop.directions[slot] == WRITE_C:
+        moved = pwrite(loop.fd, data, loop.bs, offset)
+    else:
+        moved = pread(loop.fd, data, loop.bs, offset)
+    return moved if moved >= 0 else -errno
+
+
+cdef int turn_sync(Loop *loop) noexcept nogil:
+    cdef unsigned slot
+    cdef int64_t moved
+    cdef uint64_t now
+    if loop.n_pending:
+        slot = loop.pending[0]  # the only one
+        loop.n_pending = 0
+        loop.stamps[slot] = clock_ticks(&loop.clock)
+        moved = transfer(loop, slot)
+        now = clock_ticks(&loop.clock)
+        settle(loop, slot, <int>moved, now)
+    else:
+        if loop.wait_for:
+            clock_sleep(loop.patience_ns)
+        now = clock_ticks(&loop.clock)
+    look_at_clock(loop, now)
+    return 0
+
+
+cdef inline int64_t null_remaining(Loop *loop, uint64_t now) noexcept nogil:
+    """Nanoseconds until the oldest I/O of the null device completes."""
+    cdef uint64_t age = clock_to_ns(&loop.clock, now - loop.stamps[loop.flying[loop.first_flying]])
+    return loop.null_latency_ns - <int64_t>age
+
+
+cdef int turn_null(Loop *loop) noexcept nogil:
+    cdef uint64_t now = clock_ticks(&loop.clock)
+    cdef int64_t patience = loop.patience_ns
+    cdef unsigned i, slot
+    for i in range(loop.n_pending):
+        slot = loop.pending[i]
+        loop.stamps[slot] = now
+        loop.flying[(loop.first_flying + loop.n_flying) % loop.iodepth] = slot
+        loop.n_flying += 1
+    loop.n_pending = 0
+    if loop.n_flying:
+        patience = min(patience, null_remaining(loop, now) - SPIN_NS)
+    if loop.wait_for and patience > 0:
+        clock_sleep(patience)
+    now = clock_ticks(&loop.clock)
+    while loop.n_flying and null_remaining(loop, now) <= 0:
+        slot = loop.flying[loop.first_flying]
+        loop.first_flying = (loop.first_flying + 1) % loop.iodepth
+        loop.n_flying -= 1
+        settle(loop, slot, expected(loop, slot), now)
+    look_at_clock(loop, now)
+    return 0
+
+
+cdef int end_null(Loop *loop, int result) noexcept nogil:
+    loop.wait_for, loop.patience_ns = 1, WAIT_NS
+    while loop.in_flight:
+        turn_null(loop)
+    return result
+
+
+cdef int end_sync(Loop *loop, int result) noexcept nogil:
+    return result  # nothing is ever in flight between two turns
+
+
+cdef int run_general(Loop *loop) noexcept nogil:
+    cdef int result = 0
+    clock_sharpen_sleep()
+    begin(loop)
+    while result == 0 and not loop.stopping:
+        loop.gather(loop)
+        result = loop.turn(loop)
+    note_backlog(loop)
+    return loop.finish(loop, result)
+
+
 # Clock ---------------------------------------------------------------------------------------
 
 cdef void set_clock(tick_clock *clock, uint64_t ticks_per_second) noexcept nogil:
@@ -414,6 +625,25 @@ cdef void set_clock(tick_clock *clock, uint64_t ticks_per_second) noexcept nogil
     clock.is_tsc = CLOCK_HAS_TSC and ticks_per_second > 0
     clock.ticks_per_second = ticks_per_second if clock.is_tsc else 1000000000
     clock.ns_per_tick = <uint64_t>((1000000000.0 / clock.ticks_per_second) * 4294967296.0 + 0.5)
+
+
+def intended_starts(
+    uint64_t rate, uint64_t ticks_per_second, uint64_t seed, unsigned count, *,
+    bint is_poisson,
+):
+    """The first `count` intended starts of an open loop, in ticks: what a job with this seed uses."""
+    cdef arrival_clock arrivals
+    cdef uint64_t state[4]
+    cdef list starts = []
+    cdef unsigned i
+    seed_random(state, ~seed)
+    arrivals_begin(
+        &arrivals, is_poisson, rate, ticks_per_second, next_random(state) if is_poisson else 0
+    )
+    for i in range(count):
+        starts.append(arrivals.due)
+        arrivals_next(&arrivals, next_random(state) if is_poisson else 0)
+    return starts
 
 
 def read_clocks():
@@ -444,11 +674,16 @@ cdef void *allocate(size_t count, size_t size) except NULL:
     return memory
 
 
+def live_size(unsigned n_blocks):
+    """How many elements `live` and `ramp` have for so many classes."""
+    return HEAD_SIZE_C + n_blocks * BLOCK_SIZE_C
+
+
 cdef class Job:
     """One job: its ring, slots, buffers and random numbers.  Run it once, in a fresh thread.
 
-    `live`, `ramp` (uint64[LIVE_SIZE]) and `control` (uint64[CONTROL_SIZE]) are shared with
-    the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
+    `live`, `ramp` (uint64[HEAD_SIZE + n * BLOCK_SIZE]) and `control` (uint64[CONTROL_SIZE])
+    are shared with the watcher as described in `_ioloop.pxd`.  `notes` says after `run` what the kernel
     granted.  Sizes are bytes, times nanoseconds; `ticks_per_second` is the TSC's, 0 to use
     CLOCK_MONOTONIC.
     """
@@ -473,14 +708,17 @@ cdef class Job:
         uint64_t ticks_per_second,
         uint64_t seed,
         bint continue_on_error,
+        uint64_t rate,
+        bint is_poisson,
         uint64_t[::1] live not None,
         uint64_t[::1] ramp not None,
         const uint64_t[::1] control not None,
     ):
         cdef Loop *loop = &self._loop
-        cdef unsigned slot
-        if live.shape[0] != LIVE_SIZE_C or ramp.shape[0] != LIVE_SIZE_C:
-            raise ValueError(f"live and ramp need {LIVE_SIZE_C} elements")
+        cdef unsigned kind
+        loop.n_blocks = max(live.shape[0] - HEAD_SIZE_C, 0) / BLOCK_SIZE_C
+        if loop.n_blocks < 2 or not live.shape[0] == ramp.shape[0] == live_size(loop.n_blocks):
+            raise ValueError("live and ramp need a head and the same number of blocks, 2 or more")
         if control.shape[0] != CONTROL_SIZE_C:
             raise ValueError(f"control needs {CONTROL_SIZE_C} elements")
         if not blocks or not bs or not iodepth or not batch_submit or not batch_complete:
@@ -499,10 +737,14 @@ cdef class Job:
         loop.null_latency_ns = null_latency_ns
         set_clock(&loop.clock, ticks_per_second)
         loop.live, loop.ramp, loop.control = &live[0], &ramp[0], &control[0]
-        for slot in range(2):
-            live[slot * DIRECTION_SIZE_C + LAT_MIN_C] = <uint64_t>-1
+        for kind in range(loop.n_blocks):
+            block_of(loop, kind)[LAT_MIN_C] = <uint64_t>-1
         live[FIRST_ERROR_OFFSET_C] = <uint64_t>-1
         seed_random(loop.random_state, seed)
+        loop.rate, loop.is_poisson = rate, is_poisson
+        # A stream of their own: the same seed gives the same offsets at every rate.
+        seed_random(loop.arrival_state, ~seed)
+        choose_loop(loop, self._engine)
         choose_next(loop, read_pct, is_random)
         allocate_slots(loop)
 
@@ -517,6 +759,8 @@ cdef class Job:
         free(loop.directions)
         free(loop.free_slots)
         free(loop.pending)
+        free(loop.intended)
+        free(loop.flying)
 
     @property
     def hung(self):
@@ -539,12 +783,7 @@ cdef class Job:
         if self._engine == RING:
             open_ring(self)
         with nogil:
-            if self._engine == RING:
-                result = run_ring(loop)
-            elif self._engine == SYNC:
-                result = run_sync(loop)
-            else:
-                result = run_null(loop)
+            result = loop.run(loop)
             store_shared(loop.live + ENDED_AT_C, <uint64_t>clock_ns())
             uring_close(&loop.ring)
         if result < 0:
@@ -558,6 +797,33 @@ cdef void choose_next(Loop *loop, unsigned read_pct, bint is_random) noexcept:
         loop.next_io = next_uniform_mixed if is_random else next_sequential_mixed
     else:
         loop.next_io = next_uniform if is_random else next_sequential
+
+
+cdef int choose_loop(Loop *loop, int engine) except -1:
+    """The loop, and the functions of the general one if anything needs it."""
+    loop.submit = submit_and_wait
+    loop.is_general = loop.rate > 0
+    if engine == RING:
+        loop.run, loop.turn, loop.finish = run_ring, turn_ring, end_ring
+    elif engine == SYNC:
+        loop.run, loop.turn, loop.finish = run_sync, turn_sync, end_sync
+    else:
+        loop.run, loop.turn, loop.finish = run_null, turn_null, end_null
+    if not loop.is_general:
+        return 0
+    loop.run = run_general
+    loop.take = take_io
+    loop.gather = gather_due if loop.rate else gather_free
+    loop.flying = <unsigned *>allocate(loop.iodepth, sizeof(unsigned))
+    if loop.rate:
+        if loop.n_blocks < RESPONSE_C + 4:
+            raise ValueError("live has no blocks for response times")
+        loop.intended = <uint64_t *>allocate(loop.iodepth, sizeof(uint64_t))
+        arrivals_begin(
+            &loop.arrivals, loop.is_poisson, loop.rate, loop.clock.ticks_per_second,
+            next_random(loop.arrival_state) if loop.is_poisson else 0,
+        )
+    return 0
 
 
 cdef int allocate_slots(Loop *loop) except -1:

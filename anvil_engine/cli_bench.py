@@ -12,7 +12,7 @@ import click
 from anvil_engine import cli_jobfile
 from anvil_engine.cli_options import EXIT_CODES, Size, Time, consent_options, engine_option
 from anvil_engine.errors import EngineError
-from anvil_engine.workload import Phase, Profile, Workload
+from anvil_engine.workload import RATE_PROCESSES, Phase, Profile, Workload
 
 if TYPE_CHECKING:
     from anvil_engine.cli_measure import Record
@@ -99,6 +99,24 @@ FILE_BLOCK_BYTES = 4096
     show_default=True,
     help="I/Os that are waited for together.",
 )
+@click.option(
+    "--rate-iops",
+    type=int,
+    help="Open loop: I/Os that each job means to start a second, whatever the device does.  "
+    "Response time, from the intended start, is then reported beside lat.",
+)
+@click.option(
+    "--rate-process",
+    type=click.Choice(RATE_PROCESSES),
+    default="linear",
+    show_default=True,
+    help="Equal intervals between the starts, or independent ones.",
+)
+@click.option(
+    "--cpus-allowed",
+    metavar="LIST",
+    help="CPUs that the jobs' threads may use, like 0-3,7; all by default.",
+)
 @click.option("--continue-on-error", is_flag=True, help="Count failed I/Os and go on.")
 @click.option("--time-based", is_flag=True, help="Accepted as fio's; always in effect.")
 @click.option("--group-reporting", is_flag=True, help="Accepted as fio's; always in effect.")
@@ -171,6 +189,7 @@ def single_phase(name: str, options: dict[str, Any]) -> Profile:
     fields = (
         "rw", "bs", "iodepth", "numjobs", "runtime", "ramp_time", "size", "offset", "rwmixread",
         "randseed", "iodepth_batch_submit", "iodepth_batch_complete_min", "continue_on_error",
+        "rate_iops", "rate_process", "cpus_allowed",
     )  # fmt: skip
     workload = Workload(
         direct=options["direct"] == "1", **{name: options[name] for name in fields}

@@ -211,9 +211,9 @@ def _measured(
                 consent=Consent(confirm_serial, yes_destroy_data),
             )
         )
-        check_available()
         facts = target.facts
         plan = expand(profile, target_size=facts.size_bytes, lba_size=facts.lba_size)
+        check_available(plan.phases)
         report = Report(facts.to_dict(), pairs, tolerances, seed, list(plan.warnings))
         shown = Shown(report, len(plan.phases))
         stop = held.enter_context(lifeline.stop_on_signals())

@@ -1,7 +1,8 @@
 """A measured phase as JSON with fio's keys, so that what reads fio's output reads this.
 
 An idle direction is null, where fio writes zeros.  `lat_ns` is lat, from submission to
-reaping.  `samples`, `engine`, `warnings` and the facts about target and host are additions.
+reaping.  `samples`, `engine`, `warnings`, the facts about target and host, and `response_ns` and
+`pace` of an open loop are additions.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+from anvil_engine import summary
 from anvil_engine.cli_measure import PhaseRecord, Record
-from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
+from anvil_engine.results import DirectionResult, DirectionSample, Latencies, PhaseResult, plain
 
 
 def bench_json(record: Record, at: datetime) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def _job(phase: PhaseRecord) -> dict[str, Any]:
         "randseed": result.randseed,
         "errors": result.errors,
         "engine": result.engine,
+        **({"pace": plain(result.pace)} if result.pace else {}),
     }
 
 
@@ -73,20 +76,25 @@ def direction_json(
         "iops": side.iops,
         "runtime": round(result.elapsed_s * 1000),
         "total_ios": side.ios,
-        "lat_ns": {
-            "min": side.lat_min_ns,
-            "max": side.lat_max_ns,
-            "mean": side.lat_mean_ns,
-            "stddev": side.lat_stddev_ns,
-            "N": side.ios,
-            "clamped": side.clamped,
-            "percentile": {
-                f"{float(name):.6f}": round(value) for name, value in side.percentiles.items()
-            },
-        },
+        "lat_ns": _latencies(summary.lat(side)),
+        **({"response_ns": _latencies(side.response)} if side.response else {}),
         **_spread("bw", "dev", [sample.bw_bytes / 1024 for sample in active]),
         **_spread("iops", "stddev", [sample.iops for sample in active]),
         "samples": [sample and _sample(sample) for sample in samples],
+    }
+
+
+def _latencies(found: Latencies) -> dict[str, Any]:
+    return {
+        "min": found.min_ns,
+        "max": found.max_ns,
+        "mean": found.mean_ns,
+        "stddev": found.stddev_ns,
+        "N": found.ios,
+        "clamped": found.clamped,
+        "percentile": {
+            f"{float(name):.6f}": round(value) for name, value in found.percentiles.items()
+        },
     }
 
 

@@ -1,7 +1,8 @@
 """A measured phase in the words and the order of fio's normal output.
 
 What fio cannot say is left out (depth per batch), what it does not know is added at the end
-(mean depth, clamped latencies, recorded warnings).  Latency is lat, from submission to reaping.
+(mean depth, clamped latencies, recorded warnings).  Latency is lat, from submission to reaping;
+in an open loop resp is the response time, from the intended start.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
-from anvil_engine import histogram
+from anvil_engine import histogram, summary
 from anvil_engine.cli_measure import PhaseRecord, Record
-from anvil_engine.results import DirectionResult, PhaseResult
+from anvil_engine.results import DirectionResult, Latencies, PhaseResult
 from anvil_engine.units import format_binary, format_count, format_decimal
 from anvil_engine.workload import DIRECTIONS, Workload
 
@@ -87,16 +88,8 @@ def _direction_lines(direction: str, phase: PhaseRecord, result: PhaseResult) ->
         f"  {direction}: IOPS={format_count(side.iops)}, BW={_bandwidth(side.bw_bytes)}"
         f"({_tight(format_binary(side.io_bytes))}/{result.elapsed_s * 1000:.0f}msec)"
     )
-    unit = _unit(side.lat_min_ns, side.lat_max_ns)
-    low, high, mean, deviation = (
-        value / NS_PER_UNIT[unit]
-        for value in (side.lat_min_ns, side.lat_max_ns, side.lat_mean_ns, side.lat_stddev_ns)
-    )
-    yield (
-        f"     lat ({unit}): min={_short(low)}, max={_short(high)}, "
-        f"avg={mean:.2f}, stdev={deviation:.2f}"
-    )
-    yield from _percentile_lines(side)
+    yield from _latency_lines("lat", summary.lat(side))
+    yield from _latency_lines("resp", side.response)
     samples = [found for one in phase.samples if (found := getattr(one, direction)) is not None]
     if samples:
         total = sum(getattr(result, name).bw_bytes for name in DIRECTIONS if getattr(result, name))
@@ -106,13 +99,24 @@ def _direction_lines(direction: str, phase: PhaseRecord, result: PhaseResult) ->
         yield f"   iops        : {_spread([sample.iops for sample in samples])}"
 
 
-def _percentile_lines(side: DirectionResult) -> Iterator[str]:
-    values = {name: side.percentiles[name] for name in SHOWN_PERCENTILES}
+def _latency_lines(name: str, found: Latencies | None) -> Iterator[str]:
+    if found is None:
+        return
+    unit = _unit(found.min_ns, found.max_ns)
+    low, high, mean, deviation = (
+        value / NS_PER_UNIT[unit]
+        for value in (found.min_ns, found.max_ns, found.mean_ns, found.stddev_ns)
+    )
+    yield (
+        f"    {name:>4} ({unit}): min={_short(low)}, max={_short(high)}, "
+        f"avg={mean:.2f}, stdev={deviation:.2f}"
+    )
+    values = {shown: found.percentiles[shown] for shown in SHOWN_PERCENTILES}
     unit = _unit(min(values.values()), max(values.values()))
-    scaled = {name: round(value / NS_PER_UNIT[unit]) for name, value in values.items()}
+    scaled = {shown: round(value / NS_PER_UNIT[unit]) for shown, value in values.items()}
     width = max(5, *(len(str(value)) for value in scaled.values()))
-    cells = [f"{float(name):5.2f}th=[{value:{width}}]" for name, value in scaled.items()]
-    yield f"    lat percentiles ({unit}):"
+    cells = [f"{float(shown):5.2f}th=[{value:{width}}]" for shown, value in scaled.items()]
+    yield f"    {name} percentiles ({unit}):"
     for start in range(0, len(cells), PER_LINE):
         ending = "," if start + PER_LINE < len(cells) else ""
         yield f"     | {', '.join(cells[start : start + PER_LINE])}{ending}"
@@ -127,6 +131,11 @@ def _shared_lines(workload: Workload, result: PhaseResult) -> Iterator[str]:
     yield f"  cpu          : usr={user:.2f}%, sys={system:.2f}%"
     depth = result.engine.get("iodepth", workload.iodepth) * workload.numjobs
     yield f"  IO depths    : mean={result.mean_depth:.2f} of {depth}"
+    if pace := result.pace:
+        yield (
+            f"  rate         : {pace.rate_iops} IOPS {pace.rate_process}, started {pace.started} "
+            f"of {pace.due}, {pace.late} late, {pace.behind_s:.3f}s behind at the end"
+        )
     reads, writes = (side.ios if side else 0 for side in (result.read, result.write))
     yield f"     issued rwts: total={reads},{writes},0,0"
     if result.errors:

@@ -95,10 +95,11 @@ def single(workload: Workload) -> Profile:
     return Profile("crosscheck", "crosscheck", "native and fio in turn", (_phase(workload),))
 
 
-def check_available() -> None:
-    """Raise `EngineError`, with the way out, when one of the tools cannot run here."""
-    for tool in TOOLS:
-        session.check_available(tool)
+def check_available(phases: Sequence[Phase]) -> None:
+    """Raise `EngineError`, with the way out, when one of the tools cannot run them here."""
+    for phase in phases:
+        for tool in TOOLS:
+            session.check_available(tool, phase.workload)
 
 
 def measure_cells(

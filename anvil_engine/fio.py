@@ -54,13 +54,29 @@ def _workload_options(workload: Workload) -> list[str]:
         options.append(f"randseed={workload.randseed & MAX_RANDSEED}")
     if workload.continue_on_error:
         options.append("continue_on_error=io")
-    return options
+    if workload.cpus_allowed is not None:
+        options.append(f"cpus_allowed={workload.cpus_allowed}")
+    return options + _pace_options(workload)
+
+
+def _pace_options(workload: Workload) -> list[str]:
+    if workload.rate_iops is None:
+        return []
+    # fio gives each direction a rate of its own.
+    reads = round(workload.rate_iops * workload.read_pct / 100)
+    rates = [str(reads) if workload.reads else "", str(workload.rate_iops - reads)]
+    return [
+        f"rate_iops={','.join(rates if workload.writes else rates[:1])}",
+        f"rate_process={workload.rate_process}",
+    ]
 
 
 def _loop(workload: Workload) -> list[str]:
     """How the native loop works, said to fio: by default fio submits and reaps one by one."""
+    # An open loop starts each I/O when it is due; in a batch of fio's it would wait for others.
+    batch = workload.iodepth if workload.rate_iops is None else 1
     return [
-        f"iodepth_batch_submit={workload.iodepth_batch_submit or workload.iodepth}",
+        f"iodepth_batch_submit={workload.iodepth_batch_submit or batch}",
         f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}",
         f"iodepth_batch_complete_max={workload.iodepth}",
         "thread=1",

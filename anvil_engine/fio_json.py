@@ -101,13 +101,14 @@ def direction_result(side: Mapping[str, Any], seconds: float) -> DirectionResult
     lat = side["lat_ns"]
     recorded = counts(lat)
     ios = histogram.total(recorded)
-    return summary.direction_result(
+    found = summary.latencies(
         recorded,
         ios=ios,
-        io_bytes=int(side["io_bytes"]),
-        seconds=seconds,
-        lat_sum_ns=round(float(lat["mean"]) * ios),
-        lat_min_ns=int(lat["min"]),
-        lat_max_ns=int(lat["max"]),
+        sum_ns=round(float(lat["mean"]) * ios),
+        min_ns=int(lat["min"]),
+        max_ns=int(lat["max"]),
         clamped=int(recorded[FIO_LAST_BUCKET:].sum()),
     )
+    if found is None:
+        return None
+    return summary.direction_result(found, io_bytes=int(side["io_bytes"]), seconds=seconds)

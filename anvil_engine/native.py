@@ -21,13 +21,23 @@ import numpy.typing as npt
 
 from anvil_engine import _ioloop, procfs, summary, tsc
 from anvil_engine.errors import DeviceError, EngineError, RingUnavailable
-from anvil_engine.results import DirectionResult, DirectionSample, PhaseResult
+from anvil_engine.results import (
+    DirectionResult,
+    DirectionSample,
+    Latencies,
+    Pace,
+    PhaseResult,
+)
 from anvil_engine.workload import Workload
 
 INTERVAL_S = 1.0
 DRAIN_S = 30.0
 NULL_LATENCY_NS = 100_000
 POLL_S = 0.05
+FULL_DEPTH = 0.95
+"""Of iodepth x numjobs, the mean number in flight below which a closed loop says so."""
+KEPT_UP = 0.99
+"""Of the I/Os that were due, the share that an open loop has started when it kept up."""
 NO_ERROR = (1 << 64) - 1
 
 Counters = npt.NDArray[np.uint64]
@@ -42,14 +52,28 @@ class Interval:
     write: DirectionSample | None
 
 
-def check_available(engine: str) -> None:
-    """Raise `RingUnavailable`, saying what forbids io_uring, when `engine` needs it."""
+def check_available(engine: str, workload: Workload) -> None:
+    """Raise `EngineError`, with the reason and the way out, for what cannot be done here.
+
+    `RingUnavailable` when `engine` needs io_uring and something forbids it.
+    """
+    _check_cpus(workload)
     if engine != "native":
         return
     try:
         _ioloop.probe()
     except OSError as error:
         raise _ring_refused(error) from error
+
+
+def _check_cpus(workload: Workload) -> None:
+    ours = os.sched_getaffinity(0)
+    if missing := (workload.cpus or frozenset()) - ours:
+        raise EngineError(
+            f"cpus_allowed={workload.cpus_allowed}: this process may not use CPU "
+            f"{', '.join(map(str, sorted(missing)))}; it may use "
+            f"{', '.join(map(str, sorted(ours)))}"
+        )
 
 
 def _ring_refused(error: OSError) -> RingUnavailable:
@@ -71,14 +95,18 @@ def _ring_refused(error: OSError) -> RingUnavailable:
 class _JobThread(threading.Thread):
     """One job and what its thread cost."""
 
-    def __init__(self, job: _ioloop.Job, live: Counters, ramp: Counters) -> None:
+    def __init__(
+        self, job: _ioloop.Job, live: Counters, ramp: Counters, cpus: frozenset[int] | None
+    ) -> None:
         super().__init__(daemon=True)
-        self.job, self.live, self.ramp = job, live, ramp
+        self.job, self.live, self.ramp, self.cpus = job, live, ramp, cpus
         self.error: OSError | None = None
         self.cpu_user_s = self.cpu_system_s = 0.0
 
     def run(self) -> None:
         try:
+            if self.cpus is not None:
+                os.sched_setaffinity(0, self.cpus)  # of this thread alone
             self.job.run()
         except OSError as error:
             self.error = error
@@ -97,12 +125,13 @@ class Measurement:
         self.workload, self.engine, self.randseed = workload, engine, randseed
         self._rate = tsc.rate(_ioloop.read_clocks)
         self._control = np.zeros(_ioloop.CONTROL_SIZE, np.uint64)
+        self._live_size = _ioloop.live_size(8 if workload.rate_iops else 2)
         self._threads = [self._job(fd, index) for index in range(workload.numjobs)]
 
     def _job(self, fd: int, index: int) -> _JobThread:
         workload = self.workload
         assert workload.size is not None
-        live, ramp = (np.zeros(_ioloop.LIVE_SIZE, np.uint64) for _ in range(2))
+        live, ramp = (np.zeros(self._live_size, np.uint64) for _ in range(2))
         job = _ioloop.Job(
             engine=self.engine,
             fd=fd,
@@ -122,11 +151,13 @@ class Measurement:
             # Weyl steps keep the jobs' streams apart whatever the seed.
             seed=(self.randseed + index * 0x9E3779B97F4A7C15) % (1 << 64),
             continue_on_error=workload.continue_on_error,
+            rate=workload.rate_iops or 0,
+            is_poisson=workload.rate_process == "poisson",
             live=live,
             ramp=ramp,
             control=self._control,
         )
-        return _JobThread(job, live, ramp)
+        return _JobThread(job, live, ramp, workload.cpus)
 
     def run(self, stop: threading.Event) -> Generator[Interval, None, PhaseResult | None]:
         """Yield an interval a second, return the result: None when stopped within the ramp.
@@ -207,8 +238,8 @@ class Measurement:
         return max(int(thread.live[_ioloop.ENDED_AT]) for thread in self._threads) / 1e9
 
     def _sum(self, which: str) -> Counters:
-        """All jobs' counters added up; shape (LIVE_SIZE,).  Minima and maxima mean nothing."""
-        total = np.zeros(_ioloop.LIVE_SIZE, np.uint64)
+        """All jobs' counters added up.  Minima and maxima mean nothing in it."""
+        total = np.zeros(self._live_size, np.uint64)
         for thread in self._threads:
             total += getattr(thread, which)
         return total
@@ -256,35 +287,68 @@ class Measurement:
             int(_block(change, direction)[_ioloop.LAT_SUM])
             for direction in (_ioloop.READ, _ioloop.WRITE)
         )
+        pace = self._pace(change)
+        # Little's law: the mean number in flight is the sum of latencies over time.
+        mean_depth = latencies / 1e9 / elapsed if elapsed > 0 else 0.0
         return PhaseResult(
             workload=asdict(self.workload),
             elapsed_s=elapsed,
             read=self._direction_result(change, _ioloop.READ, elapsed),
             write=self._direction_result(change, _ioloop.WRITE, elapsed),
             errors=_errors(change),
-            # Little's law: the mean number in flight is the sum of latencies over time.
-            mean_depth=latencies / 1e9 / elapsed if elapsed > 0 else 0.0,
+            mean_depth=mean_depth,
             cpu_user_pct=100 * sum(thread.cpu_user_s for thread in self._threads) / whole,
             cpu_system_pct=100 * sum(thread.cpu_system_s for thread in self._threads) / whole,
             randseed=self.randseed,
             engine=self._engine_notes(),
-            warnings=self._warnings(),
+            warnings=(
+                *self._warnings(),
+                *self._depth_warnings(mean_depth),
+                *_pace_warnings(pace),
+            ),
+            pace=pace,
         )
 
     def _direction_result(
         self, change: Counters, direction: int, elapsed: float
     ) -> DirectionResult | None:
-        block = _block(change, direction)
-        lives = [_block(thread.live, direction) for thread in self._threads]
+        lat = self._latencies(change, direction)
+        if lat is None:
+            return None
         return summary.direction_result(
+            lat,
+            io_bytes=int(_block(change, direction)[_ioloop.BYTES]),
+            seconds=elapsed,
+            response=self._latencies(change, _ioloop.RESPONSE + direction),
+        )
+
+    def _latencies(self, change: Counters, kind: int) -> Latencies | None:
+        """What the jobs recorded of one class; None when nothing, or when it has no block."""
+        block = _block(change, kind)
+        if not block.size:
+            return None
+        lives = [_block(thread.live, kind) for thread in self._threads]
+        return summary.latencies(
             block[_ioloop.COUNTS :],
             ios=int(block[_ioloop.IOS]),
-            io_bytes=int(block[_ioloop.BYTES]),
-            seconds=elapsed,
-            lat_sum_ns=int(block[_ioloop.LAT_SUM]),
-            lat_min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
-            lat_max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
+            sum_ns=int(block[_ioloop.LAT_SUM]),
+            min_ns=min(int(live[_ioloop.LAT_MIN]) for live in lives),
+            max_ns=max(int(live[_ioloop.LAT_MAX]) for live in lives),
             clamped=int(block[_ioloop.CLAMPED]),
+        )
+
+    def _pace(self, change: Counters) -> Pace | None:
+        if self.workload.rate_iops is None:
+            return None
+        started = int(change[_ioloop.STARTED])
+        behind = max(int(thread.live[_ioloop.BEHIND_NS]) for thread in self._threads)
+        return Pace(
+            rate_iops=self.workload.rate_iops * self.workload.numjobs,
+            rate_process=self.workload.rate_process,
+            due=started + int(change[_ioloop.MISSED]),
+            started=started,
+            late=int(change[_ioloop.LATE]),
+            behind_s=behind / 1e9,
         )
 
     def _engine_notes(self) -> dict[str, Any]:
@@ -315,10 +379,30 @@ class Measurement:
             )
         return tuple(found)
 
+    def _depth_warnings(self, mean_depth: float) -> list[str]:
+        depth = self._threads[0].job.iodepth * self.workload.numjobs
+        if self.workload.is_paced or mean_depth >= FULL_DEPTH * depth:
+            return []
+        return [
+            f"the mean depth was {mean_depth:.1f} of {depth} ({100 * mean_depth / depth:.0f} %): "
+            "the rest of the time went into submitting, or into waiting for batches"
+        ]
 
-def _block(counters: Counters, direction: int) -> Counters:
-    start = direction * _ioloop.DIRECTION_SIZE
-    return counters[start : start + _ioloop.DIRECTION_SIZE]
+
+def _pace_warnings(pace: Pace | None) -> list[str]:
+    if pace is None or pace.started >= KEPT_UP * pace.due:
+        return []
+    return [
+        f"could not keep up with {pace.rate_iops} IOPS: of {pace.due} I/Os that were due "
+        f"{pace.started} were started ({100 * pace.started / pace.due:.1f} %), and the end was "
+        f"{pace.behind_s:.2f} s behind the schedule; use a lower rate_iops, or more iodepth or "
+        "numjobs"
+    ]
+
+
+def _block(counters: Counters, kind: int) -> Counters:
+    start = _ioloop.HEAD_SIZE + kind * _ioloop.BLOCK_SIZE
+    return counters[start : start + _ioloop.BLOCK_SIZE]
 
 
 def _errors(change: Counters) -> dict[str, int]:

@@ -36,11 +36,26 @@ class DirectionSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Latencies:
+    """One kind of latency over a finished phase; fields as in `DirectionResult`."""
+
+    ios: int
+    min_ns: int
+    max_ns: int
+    mean_ns: float
+    stddev_ns: float
+    percentiles: dict[str, float]
+    clamped: int
+    histogram: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class DirectionResult:
     """One direction of a finished phase.
 
     `percentiles` maps "50" … "99.9999" to ns.  `clamped` I/Os were slower than the last
-    bucket and are counted in it.  `ios` equals the histogram's total.
+    bucket and are counted in it.  `ios` equals the histogram's total.  In an open loop lat
+    is the service time, and `response` is counted from the intended start.
     """
 
     ios: int
@@ -54,6 +69,24 @@ class DirectionResult:
     percentiles: dict[str, float]
     clamped: int
     histogram: bytes
+    response: Latencies | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How an open loop kept to its schedule; counts and rate are of all jobs.
+
+    Of `due` I/Os `started` were started, `late` of them only when a slot of the job's
+    iodepth came free.  At the end the schedule was `behind_s` ahead of the slowest job.
+    With a poisson process `due` is an expectation as far as it exceeds `started`.
+    """
+
+    rate_iops: int
+    rate_process: str
+    due: int
+    started: int
+    late: int
+    behind_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +97,7 @@ class PhaseResult:
     errno name, short transfers as "SHORT".  `mean_depth` is the average number of I/Os in
     flight.  `cpu_user_pct` and `cpu_system_pct` are of one core, summed over the jobs.
     `engine` says how the I/O was issued: ring flags, registered resources, clock.
+    `pace` is None for a closed loop, which has no response time either.
     """
 
     workload: dict[str, Any]
@@ -77,6 +111,7 @@ class PhaseResult:
     randseed: int
     engine: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +286,20 @@ def phase_result(data: Mapping[str, Any]) -> PhaseResult:
     """The result that `plain` wrote."""
     values = dict(data)
     for direction in ("read", "write"):
-        found = values[direction]
-        values[direction] = DirectionResult(**_with_bytes(found)) if found else None
+        values[direction] = _direction_result(values[direction])
+    pace = values.get("pace")
+    values["pace"] = Pace(**pace) if pace else None
     return PhaseResult(**{**values, "warnings": tuple(values["warnings"])})
+
+
+def _direction_result(data: Mapping[str, Any] | None) -> DirectionResult | None:
+    if not data:
+        return None
+    return DirectionResult(**_with_bytes(data) | {"response": _latencies(data.get("response"))})
+
+
+def _latencies(data: Mapping[str, Any] | None) -> Latencies | None:
+    return Latencies(**_with_bytes(data)) if data else None
 
 
 def _with_bytes(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,15 +61,17 @@ def run(
     yield _started(plan, target, engine)
     partial: PhaseResult | None = None
     for order, phase in enumerate(plan.phases):
+        # What the last phase lacks is better known before the first one takes an hour.
         try:
-            check_available(engine)
+            check_available(engine, phase.workload)
+        except AnvilError as error:
+            yield from _failed(order, phase, error)
+            return
+    for order, phase in enumerate(plan.phases):
+        try:
             partial = yield from _phase(order, phase, target, engine, seed, stop)
         except AnvilError as error:
-            number = error.errno if isinstance(error, DeviceError) else None
-            yield PhaseFailed(
-                phase_order=order, phase_name=phase.name, error=str(error), errno=number
-            )
-            yield RunFailed(error=f"phase {phase.name}: {error}")
+            yield from _failed(order, phase, error)
             return
         if stop.is_set():
             yield RunAborted(reason=ABORTED_BY_USER, partial=partial)
@@ -77,12 +79,12 @@ def run(
     yield RunComplete()
 
 
-def check_available(engine: str) -> None:
-    """Raise `EngineError`, with the way out, when `engine` cannot run here."""
+def check_available(engine: str, workload: Workload) -> None:
+    """Raise `EngineError`, with the way out, when `engine` cannot run `workload` here."""
     if engine == fio_run.ENGINE:
         fio_run.check_available()
     else:
-        native.check_available(engine)
+        native.check_available(engine, workload)
 
 
 def measurement(
@@ -94,6 +96,12 @@ def measurement(
         return fio_run.Measurement(workload, fd=target.fd, randseed=randseed)
     fd = target.fd if target else -1
     return native.Measurement(workload, fd=fd, engine=engine, randseed=randseed)
+
+
+def _failed(order: int, phase: Phase, error: AnvilError) -> Iterator[Event]:
+    number = error.errno if isinstance(error, DeviceError) else None
+    yield PhaseFailed(phase_order=order, phase_name=phase.name, error=str(error), errno=number)
+    yield RunFailed(error=f"phase {phase.name}: {error}")
 
 
 def _started(plan: Plan, target: Target | None, engine: str) -> RunStarted:

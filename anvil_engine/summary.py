@@ -6,7 +6,7 @@ import numpy as np
 
 from anvil_engine import histogram
 from anvil_engine.histogram import Counts
-from anvil_engine.results import DirectionResult, DirectionSample
+from anvil_engine.results import DirectionResult, DirectionSample, Latencies
 
 
 def direction_sample(
@@ -41,32 +41,55 @@ def direction_sample(
 
 
 def direction_result(
-    counts: Counts,
-    *,
-    ios: int,
-    io_bytes: int,
-    seconds: float,
-    lat_sum_ns: int,
-    lat_min_ns: int,
-    lat_max_ns: int,
-    clamped: int,
-) -> DirectionResult | None:
-    """One direction of a phase of `seconds`; None when nothing completed in it."""
+    service: Latencies, *, io_bytes: int, seconds: float, response: Latencies | None = None
+) -> DirectionResult:
+    """One direction of a phase of `seconds`."""
+    return DirectionResult(
+        ios=service.ios,
+        io_bytes=io_bytes,
+        iops=service.ios / seconds,
+        bw_bytes=io_bytes / seconds,
+        lat_min_ns=service.min_ns,
+        lat_max_ns=service.max_ns,
+        lat_mean_ns=service.mean_ns,
+        lat_stddev_ns=service.stddev_ns,
+        percentiles=service.percentiles,
+        clamped=service.clamped,
+        histogram=service.histogram,
+        response=response,
+    )
+
+
+def lat(side: DirectionResult) -> Latencies:
+    """A direction's lat by itself."""
+    return Latencies(
+        ios=side.ios,
+        min_ns=side.lat_min_ns,
+        max_ns=side.lat_max_ns,
+        mean_ns=side.lat_mean_ns,
+        stddev_ns=side.lat_stddev_ns,
+        percentiles=side.percentiles,
+        clamped=side.clamped,
+        histogram=side.histogram,
+    )
+
+
+def latencies(
+    counts: Counts, *, ios: int, sum_ns: int, min_ns: int, max_ns: int, clamped: int
+) -> Latencies | None:
+    """One kind of latency of a phase; None when nothing was recorded."""
     if not ios:
         return None
     values = histogram.percentiles(counts, [float(name) for name in histogram.PERCENTILES])
-    return DirectionResult(
+    return Latencies(
         ios=ios,
-        io_bytes=io_bytes,
-        iops=ios / seconds,
-        bw_bytes=io_bytes / seconds,
-        lat_min_ns=lat_min_ns,
-        lat_max_ns=lat_max_ns,
-        lat_mean_ns=lat_sum_ns / ios,
-        lat_stddev_ns=histogram.stddev(counts),
+        min_ns=min_ns,
+        max_ns=max_ns,
+        mean_ns=sum_ns / ios,
+        stddev_ns=histogram.stddev(counts),
         # A bucket's midpoint may lie outside of what was really seen.
         percentiles={
-            name: min(max(value, lat_min_ns), lat_max_ns)
+            name: min(max(value, min_ns), max_ns)
             for name, value in zip(histogram.PERCENTILES, values, strict=True)
         },
         clamped=clamped,

@@ -6,6 +6,7 @@ a `Profile` a named list of phases.  Nobody downstream checks them again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -20,11 +21,25 @@ ESTIMATE_OVERHEAD_S = 10
 MAX_IODEPTH = 32768  # IORING_MAX_ENTRIES
 MAX_NUMJOBS = 1024
 MAX_BS = 1 << 30
+MAX_RATE_IOPS = 1_000_000_000
+RATE_PROCESSES = ("linear", "poisson")
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InvalidWorkload(message)
+
+
+def _parse_cpus(text: str) -> frozenset[int]:
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        _require(match is not None, f"cpus_allowed={text} is not a list of CPUs like 0-3,7")
+        assert match is not None
+        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+        _require(first <= last, f"cpus_allowed={text} has a range that ends before it begins")
+        cpus.update(range(first, last + 1))
+    return frozenset(cpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +50,14 @@ class Workload:
     `rwmixread` counts for `rw` and `randrw` only.  Random offsets are drawn
     independently of each other (fio's `norandommap`).  `randseed` None takes a fresh
     seed, which the result states.  `iodepth_batch_submit` None submits as many I/Os at
-    once as are free.  Raises `InvalidWorkload`.
+    once as are free.
+
+    `rate_iops` makes an open loop of it: each job means to start that many I/Os a second,
+    reads and writes together, at intervals that are equal (`rate_process` linear) or
+    independent (poisson), whatever the device does.
+
+    The jobs' threads run on the CPUs of `cpus_allowed` only, a list like "0-3,7".  Raises
+    `InvalidWorkload`.
     """
 
     rw: str
@@ -52,6 +74,9 @@ class Workload:
     continue_on_error: bool = False
     iodepth_batch_submit: int | None = None
     iodepth_batch_complete_min: int = 1
+    rate_iops: int | None = None
+    rate_process: str = "linear"
+    cpus_allowed: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rw", "rw" if self.rw == "readwrite" else self.rw)
@@ -84,6 +109,24 @@ class Workload:
                 value is None or 1 <= value <= self.iodepth,
                 f"{batch}={value} is not in 1..iodepth ({self.iodepth})",
             )
+        self._check_pace()
+        if self.cpus_allowed is not None:
+            _parse_cpus(self.cpus_allowed)
+
+    def _check_pace(self) -> None:
+        _require(
+            self.rate_iops is None or 1 <= self.rate_iops <= MAX_RATE_IOPS,
+            f"rate_iops={self.rate_iops} is not in 1..{MAX_RATE_IOPS}",
+        )
+        _require(
+            self.rate_process in RATE_PROCESSES,
+            f"rate_process={self.rate_process} is not known; use {' or '.join(RATE_PROCESSES)}",
+        )
+        _require(
+            self.rate_iops is None or self.iodepth_batch_complete_min == 1,
+            f"iodepth_batch_complete_min={self.iodepth_batch_complete_min} makes I/Os wait for "
+            "each other; leave it out with rate_iops",
+        )
 
     @property
     def writes(self) -> bool:
@@ -99,6 +142,16 @@ class Workload:
     def is_random(self) -> bool:
         """Whether offsets are drawn at random."""
         return self.rw in RANDOM
+
+    @property
+    def cpus(self) -> frozenset[int] | None:
+        """The CPUs of `cpus_allowed`; None for all that the process may use."""
+        return None if self.cpus_allowed is None else _parse_cpus(self.cpus_allowed)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether fewer than `iodepth` I/Os in flight are meant."""
+        return self.rate_iops is not None
 
     @property
     def read_pct(self) -> int:

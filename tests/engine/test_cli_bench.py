@@ -25,7 +25,7 @@ OURS = {
 }
 """Options of bench that fio does not have, or means otherwise."""
 FLAGS = {"time_based", "group_reporting", "norandommap"}
-VALUES = {"rw": "randread", "bs": "4k", "size": "1m", "name": "x"}
+VALUES = {"rw": "randread", "bs": "4k", "size": "1m", "name": "x", "rate_process": "linear"}
 
 
 def measured(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
@@ -82,12 +82,24 @@ def test_json_is_alone_on_stdout_and_counts_every_io(capsys: pytest.CaptureFixtu
     assert result["simulation"]
 
 
-def test_batch_and_seed_options_reach_the_workload(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"cpus_allowed": "0"},
+        {"iodepth_batch_complete_min": 1, "rate_iops": 2000, "rate_process": "poisson"},
+    ],
+    ids=lambda more: " ".join(more),
+)
+def test_options_reach_the_workload(
+    capsys: pytest.CaptureFixture[str], more: dict[str, Any]
+) -> None:
     """Every option is in the workload that ran, in base units."""
     given = {
         "rw": "randrw", "bs": 8192, "iodepth": 8, "numjobs": 2, "runtime": 0.25, "ramp_time": 0.05,
         "rwmixread": 70, "offset": 1 << 20, "size": 1 << 30, "randseed": 7,
         "iodepth_batch_submit": 4, "iodepth_batch_complete_min": 2,
+        **more,
     }  # fmt: skip
     words = {"bs": "8k", "runtime": "250ms", "ramp_time": "50ms", "offset": "1m", "size": "1g"}
     options = [f"--{name}={words.get(name, value)}" for name, value in given.items()]
@@ -97,6 +109,17 @@ def test_batch_and_seed_options_reach_the_workload(capsys: pytest.CaptureFixture
     assert {name: ran[name] for name in given} == given
     assert not ran["direct"]
     assert job["randseed"] == 7
+
+
+def test_open_loop_is_reported_with_both_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text has resp lines beside lat, and how the schedule was kept; so has the JSON."""
+    options = ["none", "--engine=null", "--rw=randread", "--rate-iops=500", "--runtime=500ms"]
+    assert main(["bench", *options]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"     lat \(usec\).*\n.*    resp \(usec\)", text, re.DOTALL)
+    assert re.search(r"  rate         : 500 IOPS linear, started \d+ of 25\d, \d+ late", text)
+    (job,) = measured(capsys, *options)["jobs"]
+    assert job["read"]["response_ns"]["N"] == job["read"]["lat_ns"]["N"] == job["pace"]["started"]
 
 
 def test_missing_target_is_laid_out_when_its_size_is_known(

@@ -11,6 +11,7 @@ from anvil_engine.cli_text import phase_text
 from anvil_engine.results import (
     DirectionResult,
     DirectionSample,
+    Latencies,
     PhaseComplete,
     PhaseFailed,
     PhaseResult,
@@ -26,22 +27,23 @@ PHASE = Phase("job", Workload(rw="randread", bs=4096, iodepth=4, numjobs=2, runt
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def a_direction(latencies_ns: list[int], seconds: float) -> DirectionResult:
+def a_direction(
+    latencies_ns: list[int], seconds: float, response: Latencies | None = None
+) -> DirectionResult:
     """The result of I/Os of 4 KiB with these latencies."""
     counts = histogram.empty()
     clamped = histogram.record(counts, latencies_ns)
-    result = summary.direction_result(
+    lat = summary.latencies(
         counts,
         ios=len(latencies_ns),
-        io_bytes=4096 * len(latencies_ns),
-        seconds=seconds,
-        lat_sum_ns=sum(latencies_ns),
-        lat_min_ns=min(latencies_ns),
-        lat_max_ns=max(latencies_ns),
+        sum_ns=sum(latencies_ns),
+        min_ns=min(latencies_ns),
+        max_ns=max(latencies_ns),
         clamped=clamped,
     )
-    assert result is not None
-    return result
+    assert lat is not None
+    io_bytes = 4096 * len(latencies_ns)
+    return summary.direction_result(lat, io_bytes=io_bytes, seconds=seconds, response=response)
 
 
 def a_sample(interval: int, ios: int) -> PhaseSample:

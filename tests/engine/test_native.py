@@ -232,6 +232,19 @@ def test_sync_says_that_it_has_no_depth(a_file):
     assert "iodepth 8 was not used" in result.warnings[0]
 
 
+def test_a_queue_that_was_not_full_is_told(a_file):
+    """Where the loop's own time counts, the mean depth is below 95 % and the result says so."""
+    fd = os.open("/dev/zero", os.O_RDWR)
+    try:
+        _, result = measure(fd, "sync", **RANDOM_4K)
+    finally:
+        os.close(fd)
+    assert result.mean_depth < 0.95
+    assert any(f"mean depth was {result.mean_depth:.1f} of 1 (" in t for t in result.warnings)
+    _, full = measure(-1, "null", **RANDOM_4K)
+    assert (full.mean_depth < 0.95 * 8) == any("mean depth" in text for text in full.warnings)
+
+
 def test_null_answers_no_sooner_than_it_says():
     """The simulated device takes its latency for every I/O."""
     _, result = measure(-1, "null", **RANDOM_4K)
@@ -245,3 +258,26 @@ def test_a_forbidden_ring_names_the_cause_and_the_way_out(monkeypatch):
         assert isinstance(error, RingUnavailable)
         assert re.search(cause, str(error))
         assert "--engine sync" in str(error)
+
+
+@engines
+def test_jobs_run_where_they_may(a_file, engine):
+    """cpus_allowed binds the jobs' threads, and leaves the process as it was."""
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    workload = Workload(**RANDOM_4K, cpus_allowed=str(cpu), numjobs=2)
+    run = native.Measurement(workload, fd=a_file, engine=engine, randseed=1)
+    seen = set()
+    stop = threading.Event()
+    threads = run.run(stop)
+    watcher = threading.Timer(0.1, lambda: seen.update(affinities()))
+    watcher.start()
+    list(threads)
+    watcher.join()
+    assert seen == {frozenset({cpu})}
+    assert os.sched_getaffinity(0) == before
+
+
+def affinities():
+    jobs = [t for t in threading.enumerate() if isinstance(t, native._JobThread)]
+    return [frozenset(os.sched_getaffinity(job.native_id)) for job in jobs]

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,17 @@ DIRECTION = results.DirectionResult(
     clamped=0,
     histogram=b"\x00\xff",
 )
+LATENCIES = results.Latencies(
+    ios=3,
+    min_ns=5,
+    max_ns=6,
+    mean_ns=5.5,
+    stddev_ns=0.4,
+    percentiles={"50": 5.0},
+    clamped=0,
+    histogram=b"\x01\xff",
+)
+PACE = results.Pace(rate_iops=10, rate_process="linear", due=4, started=3, late=1, behind_s=0.5)
 RESULT = results.PhaseResult(
     workload={"rw": "read"},
     elapsed_s=1.0,
@@ -47,6 +59,7 @@ RESULT = results.PhaseResult(
     engine={"name": "native"},
     warnings=("w",),
 )
+PACED = replace(RESULT, read=replace(DIRECTION, response=LATENCIES), pace=PACE)
 NAMED = {"phase_order": 0, "phase_name": "p"}
 EVENTS = [
     results.RunStarted(
@@ -62,6 +75,7 @@ EVENTS = [
     results.PhaseStarted(**NAMED, jobfile="[p]\n", expected_runtime_s=22.0),
     results.PhaseSample(**NAMED, interval=0, elapsed_s=1.0, eta_s=0.0, read=SAMPLE, write=None),
     results.PhaseComplete(**NAMED, result=RESULT),
+    results.PhaseComplete(**NAMED, result=PACED),
     results.PhaseFailed(**NAMED, error="no", errno=5),
     results.RunComplete(),
     results.RunFailed(error="no"),

@@ -1,10 +1,11 @@
 """A run is a stream of events that always ends with exactly one terminal one."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from anvil_engine import histogram, native, session
+from anvil_engine import fio, histogram, native, session
 from anvil_engine.errors import RingUnavailable
 from anvil_engine.plan import expand
 from anvil_engine.results import TERMINAL, PhaseComplete, PhaseSample, RunStarted
@@ -12,6 +13,7 @@ from anvil_engine.target import create_file_target, open_target
 from anvil_engine.workload import Phase, Profile, Workload
 
 MIB = 1 << 20
+READ = Workload(rw="read", bs=4096, runtime=0.2)
 
 
 @pytest.fixture
@@ -98,13 +100,25 @@ def test_an_io_error_fails_the_run(target_path):
 def test_a_forbidden_ring_fails_the_run_with_the_way_out(target_path, monkeypatch):
     """Where io_uring is refused, the run fails with a sentence that offers --engine sync."""
 
-    def refuse(engine):
+    def refuse(engine, workload):
         raise RingUnavailable("io_uring cannot be used here: x; --engine sync measures without")
 
     monkeypatch.setattr(native, "check_available", refuse)
     events = events_of(a_profile("read"), target_path, engine="native")
     assert names(events)[-1] == "run_failed"
     assert "--engine sync" in events[-1].error
+
+
+def test_what_the_last_phase_lacks_stops_the_first():
+    """A phase that cannot run here fails the run before anything was measured."""
+    phases = [Phase("a", READ), Phase("b", replace(READ, cpus_allowed="8191"))]
+    plan = expand(
+        Profile("p", "P", "d", tuple(phases)), target_size=session.SIMULATED_SIZE, lba_size=512
+    )
+    events = list(session.run(plan, None))
+    assert names(events) == ["run_started", "phase_failed", "run_failed"]
+    assert events[1].phase_name == "b"
+    assert "may not use CPU 8191; it may use" in events[2].error
 
 
 def test_a_simulation_is_labelled_and_opens_nothing():
@@ -125,3 +139,13 @@ def test_a_phase_tells_fio_the_same(target_path):
     assert {"rw=randrw", "bs=4k", "iodepth=4", "rwmixread=50", f"filename={target_path}"} <= {
         *lines
     }
+
+
+@pytest.mark.parametrize(
+    ("rw", "rates"), [("read", "1000"), ("randwrite", ",1000"), ("randrw", "700,300")]
+)
+def test_fio_is_told_the_rate_of_each_direction(rw, rates):
+    """fio's rate_iops is a direction's own, ours is the job's: a mix is divided."""
+    workload = Workload(rw=rw, bs=4096, rwmixread=70, rate_iops=1000, rate_process="poisson")
+    lines = fio.job_text(Phase("p", workload), "/dev/null").splitlines()
+    assert {f"rate_iops={rates}", "rate_process=poisson"} <= {*lines}

@@ -26,6 +26,11 @@ WRITING = Workload(rw="randrw", bs=4096, rwmixread=70)
         {"randseed": 1 << 64},
         {"iodepth_batch_complete_min": 2},
         {"iodepth_batch_submit": 0},
+        {"rate_iops": 0},
+        {"rate_process": "sometimes"},
+        {"cpus_allowed": ""},
+        {"cpus_allowed": "0-"},
+        {"cpus_allowed": "3-1"},
     ],
 )
 def test_the_impossible_is_refused_by_name(wrong):
@@ -51,6 +56,12 @@ def test_direction_follows_from_rw(rw, reads, writes, read_pct):
     """rwmixread counts for mixes only, and readwrite is fio's other name of rw."""
     workload = Workload(rw=rw, bs=4096, rwmixread=70)
     assert (workload.reads, workload.writes, workload.read_pct) == (reads, writes, read_pct)
+
+
+def test_cpus_are_listed_as_fio_lists_them():
+    """Ranges and single CPUs, separated by commas."""
+    assert Workload(rw="read", bs=512, cpus_allowed="0-2,7, 9").cpus == {0, 1, 2, 7, 9}
+    assert READING.cpus is None
 
 
 def test_a_mix_that_never_writes_still_counts_as_writing():

@@ -2,7 +2,8 @@
 
 The order is A B, B A, A B …, so that what drifts hits both.  A closed loop on a fast target
 compares what the tools cost, not what the target does: where a tool's thread is near a whole
-core, the cell is reported as `overhead` and decides nothing.
+core, the cell is reported as `overhead` and decides nothing.  So each cell comes again paced,
+at half of what the slower tool reached: then both leave the target the same time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from anvil_engine.workload import DIRECTIONS, Phase, Profile, Workload
 TOOLS = ("native", "fio")
 CPU_BOUND_PCT = 80.0
 """From this part of a core on, a submitting thread is what limits a closed loop."""
+PACE = 0.5
+"""A paced cell's rate, as a part of the slower tool's closed loop."""
 _PERCENTILES = {"p50": "50", "p99": "99", "p99.9": "99.9"}
 
 # All at random: neighbours that are in one batch merge in the kernel, so that a sequential
@@ -67,8 +70,13 @@ class Cell:
         return native, fio
 
     @property
+    def is_paced(self) -> bool:
+        """Whether it was an open loop; then a busy thread is one that waits for its time."""
+        return self.phase.workload.rate_iops is not None
+
+    @property
     def verdict(self) -> Verdict:
-        if max(self.busy_pct) >= CPU_BOUND_PCT:
+        if not self.is_paced and max(self.busy_pct) >= CPU_BOUND_PCT:
             return "overhead"
         return combine(metric.verdict for metric in self.metrics.values())
 
@@ -109,20 +117,47 @@ def measure_cells(
     pairs: int,
     tolerances: Mapping[str, float],
     randseed: int,
+    paced: bool,
     stop: threading.Event,
     on_pair: Callable[[Phase, int, Pair], None],
 ) -> Iterator[Cell]:
     """Measure each phase `pairs` times with both tools; `on_pair` sees each pair as it comes.
 
-    Raises `Stopped`, and what the engines raise: a failed I/O of either is no verdict.
+    With `paced` each closed loop is followed by its paced cell.  Raises `Stopped`, and what
+    the engines raise: a failed I/O of either is no verdict.
     """
-    for phase in phases:
+
+    def measured(phase: Phase) -> Cell:
+        seed = randseed if phase.workload.randseed is None else phase.workload.randseed
         found = []
         for number in range(pairs):
-            seed = randseed if phase.workload.randseed is None else phase.workload.randseed
             found.append(_pair(phase, target, seed, stop, native_first=number % 2 == 0))
             on_pair(phase, number, found[-1])
-        yield Cell(phase, tuple(found), _compare(found, tolerances))
+        return Cell(phase, tuple(found), _compare(found, tolerances))
+
+    for phase in phases:
+        cell = measured(phase)
+        yield cell
+        if paced and not cell.is_paced:
+            yield measured(_paced(cell))
+
+
+def _paced(cell: Cell) -> Phase:
+    """The open loop at the pace that both tools can hold."""
+    totals = (
+        median(
+            sum(value for name, value in pair[tool].values.items() if name.endswith("iops"))
+            for pair in cell.pairs
+        )
+        for tool in (0, 1)
+    )
+    workload = cell.phase.workload
+    rate = max(1, round(PACE * min(totals) / workload.numjobs))
+    # Batches would make I/Os wait for each other.
+    paced = replace(
+        workload, rate_iops=rate, iodepth_batch_submit=None, iodepth_batch_complete_min=1
+    )
+    return Phase(f"{cell.phase.name} paced", paced)
 
 
 def _phase(workload: Workload) -> Phase:

@@ -46,10 +46,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement: metrics by name, and the part of a core that each thread used."""
+    """One measurement: metrics by name, and what explains them.
+
+    `busy_pct` is the part of a core that each thread used, `mean_depth` how many I/Os were
+    in flight.
+    """
 
     values: Mapping[str, float]
     busy_pct: float
+    mean_depth: float
 
 
 Pair = tuple[Measured, Measured]
@@ -67,6 +72,12 @@ class Cell:
     def busy_pct(self) -> tuple[float, float]:
         """Median part of a core that a submitting thread of either tool used."""
         native, fio = (median(pair[tool].busy_pct for pair in self.pairs) for tool in (0, 1))
+        return native, fio
+
+    @property
+    def mean_depth(self) -> tuple[float, float]:
+        """Median number of I/Os in flight with either tool."""
+        native, fio = (median(pair[tool].mean_depth for pair in self.pairs) for tool in (0, 1))
         return native, fio
 
     @property
@@ -193,6 +204,7 @@ def _measure(
     return Measured(
         values=_values(phase, tool, result),
         busy_pct=(result.cpu_user_pct + result.cpu_system_pct) / phase.workload.numjobs,
+        mean_depth=result.mean_depth,
     )
 
 

@@ -258,6 +258,8 @@ def test_the_exit_code_is_the_verdict(
     document = json.loads((tmp_path / "x.json").read_text())
     assert document["verdict"] == document["cells"][0]["verdict"] == verdict
     assert len(document["cells"][0]["measured"]) == 7
+    assert document["cells"][0]["mean_depth"] == {"native": 1.0, "fio": 1.0}
+    assert document["cells"][0]["busy_pct"] == {"native": busy_pct, "fio": busy_pct}
     suite = ElementTree.parse(tmp_path / "x.xml").getroot()
     assert suite.get("tests") == "1"
     assert [child.tag for child in suite[0]] == [element]

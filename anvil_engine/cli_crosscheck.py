@@ -48,6 +48,13 @@ class CouldNotRun(click.ClickException):
     help="Measurements of each tool in each cell; fewer than 6 are never enough for a verdict.",
 )
 @click.option(
+    "--paced/--no-paced",
+    default=True,
+    show_default=True,
+    help="Measure each cell again at half of the slower tool's rate.  What is limited by a core "
+    "can only be judged so.",
+)
+@click.option(
     "--tolerance",
     "tolerances",
     multiple=True,
@@ -74,6 +81,7 @@ def crosscheck(
     target: Path,
     matrix: str | None,
     pairs: int,
+    paced: bool,
     tolerances: tuple[str, ...],
     json_path: Path | None,
     junit_path: Path | None,
@@ -84,9 +92,10 @@ def crosscheck(
     """Measure TARGET with the native engine and with fio in turn, and say whether they agree.
 
     Each metric's verdict comes from the median of the paired ratios and its 95 % interval:
-    agree, differ, or inconclusive with the number of pairs it would take.  A cell in which a
-    tool's thread is busy for 80 % of a core or more compares what the tools cost, not the
-    target: it is reported as overhead and has no part in the verdict.
+    agree, differ, or inconclusive with the number of pairs it would take.  A closed loop in
+    which a tool's thread is busy for 80 % of a core or more compares what the tools cost, not
+    the target: it is reported as overhead and has no part in the verdict.  Each cell is
+    therefore measured again at a pace that both can hold.
 
     Exit codes: 0 they agree, 1 they differ, 3 inconclusive, 2 could not run, 130 stopped.
 
@@ -109,6 +118,7 @@ def crosscheck(
             profile,
             target,
             pairs=pairs,
+            paced=paced,
             tolerances=limits,
             confirm_serial=confirm_serial,
             yes_destroy_data=yes_destroy_data,
@@ -190,6 +200,7 @@ def _measured(
     path: Path,
     *,
     pairs: int,
+    paced: bool,
     tolerances: dict[str, float],
     confirm_serial: str | None,
     yes_destroy_data: bool,
@@ -212,16 +223,18 @@ def _measured(
                 consent=Consent(confirm_serial, yes_destroy_data),
             )
         )
-        check_available()
         facts = target.facts
         plan = expand(profile, target_size=facts.size_bytes, lba_size=facts.lba_size)
+        check_available(plan.phases, target.fd)
         report = Report(facts.to_dict(), pairs, tolerances, seed, list(plan.warnings))
-        shown = Shown(report, len(plan.phases))
+        closed = [phase for phase in plan.phases if phase.workload.rate_iops is None]
+        shown = Shown(report, len(plan.phases) + (len(closed) if paced else 0))
         stop = held.enter_context(lifeline.stop_on_signals())
         cells = measure_cells(
             plan.phases,
             target,
             pairs=pairs,
+            paced=paced,
             tolerances=tolerances,
             randseed=seed,
             stop=stop,

@@ -26,7 +26,7 @@ _SENTENCES = {
     "differ": "the native engine and fio differ",
     "inconclusive": "there is not enough evidence for a verdict",
     "overhead": "every cell was limited by a core, so that nothing was learnt about the target: "
-    "use a slower target, a smaller iodepth or a larger bs",
+    "leave out --no-paced, or use a smaller iodepth or a larger bs",
 }
 
 
@@ -166,6 +166,14 @@ def _value(name: str, value: float) -> str:
 def _note(cell: Cell) -> str:
     native, fio = cell.busy_pct
     text = f"  threads busy: native {native:.0f} %, fio {fio:.0f} % of a core"
+    text += "; in flight: native {:.1f}, fio {:.1f}".format(*cell.mean_depth)
+    if cell.is_paced:
+        text = (
+            f"  paced at {format_count(cell.phase.workload.rate_iops or 0)} IOPS a job;{text[1:]}"
+        )
+    if cell.is_paced and cell.phase.workload.iodepth > 1:
+        # io_u.c, rate_ddir: before it waits for the next start, it quiesces.
+        text += " (fio lets them all finish before it pauses, so that fewer meet a slow moment)"
     if cell.verdict == "overhead":
         text += "; this compares what the tools cost, and has no part in the verdict"
     elif cell.verdict == "inconclusive" and cell.more_pairs is not None:
@@ -179,9 +187,11 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
     return {
         "name": cell.phase.name,
         "workload": asdict(cell.phase.workload),
+        "paced": cell.is_paced,
         "verdict": cell.verdict,
         "more_pairs": cell.more_pairs,
         "busy_pct": dict(zip(TOOLS, cell.busy_pct, strict=True)),
+        "mean_depth": dict(zip(TOOLS, cell.mean_depth, strict=True)),
         "metrics": {name: asdict(found) for name, found in cell.metrics.items()},
         "measured": [
             dict(zip(TOOLS, (_measured_json(one) for one in pair), strict=True))
@@ -191,7 +201,11 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 
 
 def _measured_json(measured: Measured) -> dict[str, float]:
-    return {**measured.values, "busy_pct": measured.busy_pct}
+    return {
+        **measured.values,
+        "busy_pct": measured.busy_pct,
+        "mean_depth": measured.mean_depth,
+    }
 
 
 def _test_case(cell: Cell) -> ElementTree.Element:

@@ -2,7 +2,8 @@
 
 The order is A B, B A, A B …, so that what drifts hits both.  A closed loop on a fast target
 compares what the tools cost, not what the target does: where a tool's thread is near a whole
-core, the cell is reported as `overhead` and decides nothing.
+core, the cell is reported as `overhead` and decides nothing.  So each cell comes again paced,
+at half of what the slower tool reached: then both leave the target the same time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from anvil_engine.workload import SIDES, Phase, Profile, Workload
 TOOLS = ("native", "fio")
 CPU_BOUND_PCT = 80.0
 """From this part of a core on, a submitting thread is what limits a closed loop."""
+PACE = 0.5
+"""A paced cell's rate, as a part of the slower tool's closed loop."""
 _PERCENTILES = {"p50": "50", "p99": "99", "p99.9": "99.9"}
 
 # All at random: neighbours that are in one batch merge in the kernel, so that a sequential
@@ -43,10 +46,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement: metrics by name, and the part of a core that each thread used."""
+    """One measurement: metrics by name, and what explains them.
+
+    `busy_pct` is the part of a core that each thread used, `mean_depth` how many I/Os were
+    in flight.
+    """
 
     values: Mapping[str, float]
     busy_pct: float
+    mean_depth: float
 
 
 Pair = tuple[Measured, Measured]
@@ -67,8 +75,19 @@ class Cell:
         return native, fio
 
     @property
+    def mean_depth(self) -> tuple[float, float]:
+        """Median number of I/Os in flight with either tool."""
+        native, fio = (median(pair[tool].mean_depth for pair in self.pairs) for tool in (0, 1))
+        return native, fio
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether it was an open loop; then a busy thread is one that waits for its time."""
+        return self.phase.workload.rate_iops is not None
+
+    @property
     def verdict(self) -> Verdict:
-        if max(self.busy_pct) >= CPU_BOUND_PCT:
+        if not self.is_paced and max(self.busy_pct) >= CPU_BOUND_PCT:
             return "overhead"
         return combine(metric.verdict for metric in self.metrics.values())
 
@@ -95,10 +114,11 @@ def single(workload: Workload) -> Profile:
     return Profile("crosscheck", "crosscheck", "native and fio in turn", (_phase(workload),))
 
 
-def check_available() -> None:
-    """Raise `EngineError`, with the way out, when one of the tools cannot run here."""
-    for tool in TOOLS:
-        session.check_available(tool)
+def check_available(phases: Sequence[Phase], fd: int) -> None:
+    """Raise `EngineError`, with the way out, when one of the tools cannot run them here."""
+    for phase in phases:
+        for tool in TOOLS:
+            session.check_available(tool, phase.workload, fd)
 
 
 def measure_cells(
@@ -108,20 +128,47 @@ def measure_cells(
     pairs: int,
     tolerances: Mapping[str, float],
     randseed: int,
+    paced: bool,
     stop: threading.Event,
     on_pair: Callable[[Phase, int, Pair], None],
 ) -> Iterator[Cell]:
     """Measure each phase `pairs` times with both tools; `on_pair` sees each pair as it comes.
 
-    Raises `Stopped`, and what the engines raise: a failed I/O of either is no verdict.
+    With `paced` each closed loop is followed by its paced cell.  Raises `Stopped`, and what
+    the engines raise: a failed I/O of either is no verdict.
     """
-    for phase in phases:
+
+    def measured(phase: Phase) -> Cell:
+        seed = randseed if phase.workload.randseed is None else phase.workload.randseed
         found = []
         for number in range(pairs):
-            seed = randseed if phase.workload.randseed is None else phase.workload.randseed
             found.append(_pair(phase, target, seed, stop, native_first=number % 2 == 0))
             on_pair(phase, number, found[-1])
-        yield Cell(phase, tuple(found), _compare(found, tolerances))
+        return Cell(phase, tuple(found), _compare(found, tolerances))
+
+    for phase in phases:
+        cell = measured(phase)
+        yield cell
+        if paced and not cell.is_paced:
+            yield measured(_paced(cell))
+
+
+def _paced(cell: Cell) -> Phase:
+    """The open loop at the pace that both tools can hold."""
+    totals = (
+        median(
+            sum(value for name, value in pair[tool].values.items() if name.endswith("iops"))
+            for pair in cell.pairs
+        )
+        for tool in (0, 1)
+    )
+    workload = cell.phase.workload
+    rate = max(1, round(PACE * min(totals) / workload.numjobs))
+    # Batches would make I/Os wait for each other.
+    paced = replace(
+        workload, rate_iops=rate, iodepth_batch_submit=None, iodepth_batch_complete_min=1
+    )
+    return Phase(f"{cell.phase.name} paced", paced)
 
 
 def _phase(workload: Workload) -> Phase:
@@ -157,6 +204,7 @@ def _measure(
     return Measured(
         values=_values(phase, tool, result),
         busy_pct=(result.cpu_user_pct + result.cpu_system_pct) / phase.workload.numjobs,
+        mean_depth=result.mean_depth,
     )
 
 

@@ -103,8 +103,10 @@ def _sizes(workload: Workload) -> str:
 
 def _loop(workload: Workload) -> list[str]:
     """How the native loop works, said to fio: by default fio submits and reaps one by one."""
+    # An open loop starts each I/O when it is due; in a batch of fio's it would wait for others.
+    batch = workload.batch_submit if workload.rate_iops is None else 1
     return [
-        f"iodepth_batch_submit={workload.batch_submit}",
+        f"iodepth_batch_submit={workload.iodepth_batch_submit or batch}",
         f"iodepth_batch_complete_min={workload.iodepth_batch_complete_min}",
         f"iodepth_batch_complete_max={workload.iodepth}",
         "thread=1",

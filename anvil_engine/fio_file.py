@@ -225,6 +225,16 @@ def _errors(option: Option) -> bool:
     return option.value not in ("none", *_FALSE)
 
 
+def _rates(option: Option) -> list[int]:
+    """Rates by direction, as fio has them: reads, writes; an empty one is none."""
+    try:
+        return [int(part or 0) for part in option.value.split(",")]
+    except ValueError:
+        raise InvalidWorkload(
+            f"{option.value!r} is not a rate, or one for each direction"
+        ) from None
+
+
 _FIELDS: Mapping[str, tuple[str, Callable[[Option], object]]] = {
     "rw": ("rw", _rw),
     "bs": ("bs", _block_size),
@@ -242,6 +252,9 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Option], object]]] = {
     "continue_on_error": ("continue_on_error", _errors),
     "iodepth_batch_submit": ("iodepth_batch_submit", _number),
     "iodepth_batch_complete_min": ("iodepth_batch_complete_min", _number),
+    "rate_iops": ("rate_iops", lambda option: sum(_rates(option))),
+    "rate_process": ("rate_process", lambda option: option.value),
+    "cpus_allowed": ("cpus_allowed", lambda option: option.value),
 }
 """By fio's option, the field of `Workload` and how to read it."""
 
@@ -329,7 +342,22 @@ def _phase(section: Section) -> Phase:
             f"{section.place}: [{section.name}] would end with its size; Anvil measures for a "
             "time: give it runtime=… and time_based"
         )
-    return _at(section.place, lambda: Phase(section.name, Workload(**values)))  # type: ignore[arg-type]
+    workload = _at(section.place, lambda: Workload(**values))  # type: ignore[arg-type]
+    if rate := section.options.get("rate_iops"):
+        _at(rate.place, lambda: _require_shares(_rates(rate), workload))
+    return Phase(section.name, workload)
+
+
+def _require_shares(rates: list[int], workload: Workload) -> None:
+    """The pace here is that of both directions together, mixed by rwmixread."""
+    assert workload.rate_iops is not None
+    reads = round(workload.rate_iops * workload.read_pct / 100)
+    wanted = {"read": reads, "write": workload.rate_iops - reads}
+    if workload.reads and workload.writes and rates != [*wanted.values()]:
+        raise InvalidWorkload(
+            "the rates of reads and writes are not in the proportion of rwmixread; write "
+            f"rate_iops={wanted['read']},{wanted['write']}, or change rwmixread"
+        )
 
 
 def _check(name: str, option: Option, section: Section) -> None:

@@ -49,7 +49,6 @@ def check_workload(workload: Workload) -> None:
         "offset_increment": bool(workload.offset_increment),
         "time_based=0": not workload.time_based,
         "rw=trim": workload.trims,
-        "rate_iops": workload.rate_iops is not None,
         "fsync": bool(workload.fsync),
         "thinktime": bool(workload.thinktime),
         "slat_percentiles": workload.slat_percentiles,

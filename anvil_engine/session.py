@@ -106,21 +106,18 @@ def _failed(order: int, phase: Phase, error: AnvilError) -> Iterator[Event]:
 
 
 def _check_phase(phase: Phase, target: Target | None, engine: str) -> None:
-    """Raise `AnvilError` for what the phase cannot have here."""
-    check_available(engine)
-    if engine == fio_run.ENGINE:
-        fio_run.check_workload(phase.workload)
-    else:
-        checks.require_available(engine, phase.workload, target.fd if target else -1)
+    """Raise `AnvilError` for what the phase cannot have on this target."""
+    check_available(engine, phase.workload, target.fd if target else -1)
     _check_zero(phase, target, engine)
 
 
-def check_available(engine: str) -> None:
-    """Raise `EngineError`, with the way out, when `engine` cannot run here."""
+def check_available(engine: str, workload: Workload, fd: int) -> None:
+    """Raise `EngineError`, with the way out, when `engine` cannot run `workload` here."""
     if engine == fio_run.ENGINE:
         fio_run.check_available()
+        fio_run.check_workload(workload)
     else:
-        checks.require_engine(engine)
+        checks.require_available(engine, workload, fd)
 
 
 def measurement(

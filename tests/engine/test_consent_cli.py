@@ -28,7 +28,7 @@ def run_args(target: Path, folder: Path) -> list[str]:
 
 
 def crosscheck_args(target: Path, folder: Path) -> list[str]:
-    options = ["--rw=randwrite", "--runtime=200ms", "--direct=0", "--pairs=1"]
+    options = ["--rw=randwrite", "--runtime=200ms", "--direct=0", "--pairs=1", "--no-paced"]
     return ["crosscheck", str(target), *options]
 
 

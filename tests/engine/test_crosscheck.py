@@ -32,15 +32,17 @@ def a_result(workload: Workload, *, latency_ns: int, busy_pct: float) -> PhaseRe
     """What a tool with this latency measures in a second at depth 1."""
     counts = histogram.empty()
     histogram.record(counts, [latency_ns] * 100)
-    side = summary.direction_result(
+    service = summary.latencies(
         counts,
         ios=100,
-        io_bytes=100 * workload.bs,
-        seconds=100 * latency_ns / 1e9,
-        lat_sum_ns=100 * latency_ns,
-        lat_min_ns=latency_ns,
-        lat_max_ns=latency_ns,
+        sum_ns=100 * latency_ns,
+        min_ns=latency_ns,
+        max_ns=latency_ns,
         clamped=0,
+    )
+    assert service is not None
+    side = summary.direction_result(
+        service, io_bytes=100 * workload.bs, seconds=100 * latency_ns / 1e9
     )
     return PhaseResult(
         workload={},
@@ -95,6 +97,7 @@ def cell_of(phase: Phase = PHASE, pairs: int = 7) -> crosscheck.Cell:
         pairs=pairs,
         tolerances=TOLERANCES,
         randseed=1,
+        paced=False,
         stop=threading.Event(),
         on_pair=lambda *_: None,
     )
@@ -141,6 +144,25 @@ def test_a_busy_thread_makes_it_overhead(
     assert cell_of(Phase("x", replace(WORKLOAD, numjobs=numjobs))).verdict == verdict
 
 
+def test_a_closed_loop_is_followed_by_its_paced_cell(tools: Tools) -> None:
+    """Half of the slower tool's rate, by job, of all directions; and busy threads decide, too."""
+    tools.fio_ns, tools.busy_pct = 200_000, 95.0
+    workload = replace(WORKLOAD, rw="randrw", numjobs=2, iodepth=4, iodepth_batch_complete_min=4)
+    closed, paced = crosscheck.measure_cells(
+        [Phase("x", workload)],
+        None,  # type: ignore[arg-type]  # the tools of these tests open nothing
+        pairs=7,
+        tolerances=TOLERANCES,
+        randseed=1,
+        paced=True,
+        stop=threading.Event(),
+        on_pair=lambda *_: None,
+    )
+    assert paced.phase.workload.rate_iops == (5000 + 5000) * 0.5 / 2
+    assert (closed.is_paced, paced.is_paced) == (False, True)
+    assert (closed.verdict, paced.verdict) == ("overhead", "differ")
+
+
 def test_few_pairs_are_no_evidence(tools: Tools) -> None:
     """Below the minimum it is inconclusive, and the missing pairs are named."""
     cell = cell_of(pairs=MIN_PAIRS - 2)
@@ -174,6 +196,7 @@ def test_a_failed_io_is_no_verdict(tmp_path: Path) -> None:
             pairs=1,
             tolerances=TOLERANCES,
             randseed=1,
+            paced=False,
             stop=threading.Event(),
             on_pair=lambda *_: None,
         )
@@ -199,10 +222,10 @@ def made_target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def real_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "check_available", lambda engine: None)
+    monkeypatch.setattr(session, "check_available", lambda engine, workload, fd: None)
 
 
-QUICK = ["--rw=randread", "--runtime=100ms"]
+QUICK = ["--rw=randread", "--runtime=100ms", "--no-paced"]
 
 
 @pytest.mark.fio
@@ -235,6 +258,8 @@ def test_the_exit_code_is_the_verdict(
     document = json.loads((tmp_path / "x.json").read_text())
     assert document["verdict"] == document["cells"][0]["verdict"] == verdict
     assert len(document["cells"][0]["measured"]) == 7
+    assert document["cells"][0]["mean_depth"] == {"native": 1.0, "fio": 1.0}
+    assert document["cells"][0]["busy_pct"] == {"native": busy_pct, "fio": busy_pct}
     suite = ElementTree.parse(tmp_path / "x.xml").getroot()
     assert suite.get("tests") == "1"
     assert [child.tag for child in suite[0]] == [element]
@@ -319,5 +344,5 @@ def test_ctrl_c_stops_both_tools_and_says_so(made_target: Path, tmp_path: Path) 
     threading.Timer(0.5, program.send_signal, (signal.SIGINT,)).start()
     out, _ = program.communicate(timeout=20)
     assert program.returncode == 130
-    assert "stopped by the user; cells measured: 0 of 3" in out
+    assert "stopped by the user; cells measured: 0 of 6" in out
     assert json.loads(path.read_text())["verdict"] is None

@@ -46,6 +46,11 @@ def test_fio_submits_and_reaps_like_the_native_loop() -> None:
     assert {"iodepth_batch_submit=8", "iodepth_batch_complete_min=4"} <= {*batched}
 
 
+def test_an_open_loop_does_not_wait_for_a_batch() -> None:
+    """fio would hold an I/O back until iodepth of them are due."""
+    assert "iodepth_batch_submit=1" in options_of(iodepth=32, rate_iops=100)
+
+
 def test_only_a_workload_that_writes_may_write() -> None:
     """fio is told --readonly for everything else."""
     for rw in ("read", "randread"):

@@ -68,6 +68,11 @@ def test_what_is_not_said_is_fios_default() -> None:
         ("iodepth=0x10", "iodepth", 16),
         ("RUNTIME = 5", "runtime", 5),
         ("randseed=7", "randseed", 7),
+        ("rate_iops=100", "rate_iops", 100),
+        ("rw=write\nrate_iops=,100", "rate_iops", 100),
+        ("rw=rw\nrwmixread=75\nrate_iops=300,100", "rate_iops", 400),
+        ("rate_process=poisson", "rate_process", "poisson"),
+        ("cpus_allowed=0-1", "cpus_allowed", "0-1"),
         ("iodepth=8\niodepth_batch=2", "iodepth_batch_submit", 2),
     ],
 )
@@ -139,6 +144,8 @@ def test_a_colon_in_the_name_is_escaped() -> None:
         (f"[j]\n{ONE}[j]\n{ONE}stonewall", "job.fio:5: [j] is at job.fio:1 already"),
         (f"[j]\n{ONE}[k]\n{ONE}stonewall\nfilename=/y", "job.fio:10: [k] has another filename"),
         ("bs=4k", "job.fio:1: 'bs=4k' stands before any [section]"),
+        (f"[j]\n{ONE}rate_iops=fast", "job.fio:5: 'fast' is not a rate"),
+        (f"[j]\n{ONE}rw=randrw\nrate_iops=10", "job.fio:6: the rates of reads and writes are not"),
         ("[j\n", "job.fio:1: '[j' is not a section; write [name]"),
         ("[global]\nbs=4k\n", "job.fio has no job; write one as [name]"),
         ("", "job.fio has no job"),
@@ -165,6 +172,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     depth = draw(depths)
     bs = draw(st.sampled_from([512, 4096, 5000, 1 << 20]))
     batch = st.integers(1, depth)
+    rate = draw(st.none() | st.integers(1, 10**6))
     return Workload(
         rw=draw(st.sampled_from(["read", "write", "randread", "randwrite", "rw", "randrw"])),
         bs=bs,
@@ -179,7 +187,10 @@ def workloads(draw: st.DrawFn) -> Workload:
         direct=draw(st.booleans()),
         continue_on_error=draw(st.booleans()),
         iodepth_batch_submit=draw(batch),
-        iodepth_batch_complete_min=draw(batch),
+        iodepth_batch_complete_min=draw(batch) if rate is None else 1,
+        rate_iops=rate,
+        rate_process=draw(st.sampled_from(["linear", "poisson"])) if rate else "linear",
+        cpus_allowed=draw(st.sampled_from([None, "0", "0-1"])),
     )
 
 

@@ -195,6 +195,15 @@ def test_a_span_that_is_not_all_there_counts_short_reads(a_file: int) -> None:
     assert result.errors["SHORT"] > 0
 
 
+def test_a_paced_phase_keeps_its_rate(a_file: int) -> None:
+    """rate_iops is for each job and both directions together, as for the native loop."""
+    result = result_of(a_file, rw="randrw", rwmixread=70, numjobs=2, runtime=1, rate_iops=500)
+    assert result.read is not None
+    assert result.write is not None
+    assert result.read.iops + result.write.iops == pytest.approx(1000, rel=0.1)
+    assert result.read.ios / (result.read.ios + result.write.ios) == pytest.approx(0.7, abs=0.05)
+
+
 def test_writes_stay_in_their_range(a_file: int) -> None:
     """Bytes outside of offset … offset+size are untouched."""
     result_of(a_file, rw="write", offset=2 * MIB, size=3 * MIB, bs=65536)
@@ -236,4 +245,4 @@ def test_a_missing_fio_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch)
     """Without fio the run is refused before it begins."""
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineError, match="fio is not installed; install it"):
-        session.check_available("fio")
+        session.check_available("fio", Workload(**RANDOM_4K), -1)

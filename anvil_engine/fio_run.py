@@ -35,6 +35,7 @@ from anvil_engine.results import DirectionSample, PhaseResult
 from anvil_engine.workload import SIDES, Phase, Workload
 
 ENGINE = "fio"
+INTERRUPT_AGAIN_S = 2.0
 _JOB = "anvil"
 _INTERRUPTED = 128  # fio's exit code after SIGINT
 _CHUNK_BYTES = 1 << 16
@@ -251,6 +252,7 @@ class _Fio:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
         self._parser = fio_json.Documents()
         self._stop_asked_at: float | None = None
+        self._interrupt_at = 0.0
         self.version = ""
         # A session of its own: Ctrl-C is for Anvil, which then stops fio.
         self._process = subprocess.Popen(  # noqa: S603  (a list: no shell reads it)
@@ -283,10 +285,8 @@ class _Fio:
         assert self._process.stdout is not None
         stream = self._process.stdout.fileno()
         while True:
-            if stop.is_set() and self._stop_asked_at is None:
-                self._stop_asked_at = time.monotonic()
-                deadline = self._stop_asked_at + DRAIN_S
-                self._process.send_signal(signal.SIGINT)
+            if stop.is_set():
+                deadline = self._ask_to_stop()
             if time.monotonic() > deadline:
                 raise DeviceError(
                     f"fio did not end within {DRAIN_S:.0f} s of its time; the device hangs",
@@ -300,6 +300,19 @@ class _Fio:
             for document in self._parser.feed(chunk):
                 self.version = str(document.get("fio version", ""))
                 yield document
+
+    def _ask_to_stop(self) -> float:
+        """Interrupt fio, and again while it goes on; by when it has to have ended.
+
+        fio forgets an interrupt that comes between its start and that of its jobs.
+        """
+        now = time.monotonic()
+        if self._stop_asked_at is None:
+            self._stop_asked_at = self._interrupt_at = now
+        if now >= self._interrupt_at:
+            self._process.send_signal(signal.SIGINT)
+            self._interrupt_at = now + INTERRUPT_AGAIN_S
+        return self._stop_asked_at + DRAIN_S
 
     def wait(self) -> int:
         """Its exit code; it has closed its output."""

@@ -291,9 +291,11 @@ cdef inline uint64_t current_epoch(Loop *loop) noexcept nogil:
 
 
 cdef void begin_measuring(Loop *loop, uint64_t now) noexcept nogil:
+    cdef uint64_t since = clock_to_ns(&loop.clock, clock_ticks(&loop.clock) - now)
     loop.deadline = now + clock_from_ns(&loop.clock, <uint64_t>loop.runtime_ns)
     loop.remaining = loop.total_bytes
-    store_shared(loop.live + MEASURED_FROM_C, <uint64_t>clock_ns())
+    # Both ends count from the same moment: what was done since `now` is in the measured time.
+    store_shared(loop.live + MEASURED_FROM_C, <uint64_t>clock_ns() - since)
 
 
 cdef void begin(Loop *loop) noexcept nogil:

@@ -62,14 +62,14 @@ def run(
     seed = secrets.randbits(64) if randseed is None else randseed
     yield _started(plan, target, engine)
     # What the last phase lacks is better known before the first one takes an hour.
-    for order, phase in enumerate(plan.phases):
+    for phase in plan.phases:
         try:
             _check_phase(phase, target, engine)
         except RingUnavailable as error:
             yield RunFailed(error=str(error))  # it is not the phase that cannot be
             return
         except AnvilError as error:
-            yield from _failed(order, phase, error)
+            yield RunFailed(error=f"phase {phase.name}: {error}")
             return
     partial: PhaseResult | None = None
     for order, phase in enumerate(plan.phases):

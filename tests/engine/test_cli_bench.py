@@ -123,6 +123,26 @@ def test_options_reach_the_workload(
     assert job["randseed"] == 7
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["none", "--engine=null", "--cpus-allowed=8191"],
+        ["/dev/zero", "--engine=sync", "--slat-percentiles"],
+        pytest.param(["/dev/zero", "--iopoll"], marks=pytest.mark.uring),
+        pytest.param(["/dev/zero", "--bs=8k"], marks=pytest.mark.uring),
+    ],
+    ids=lambda options: options[-1],
+)
+def test_what_cannot_be_had_is_one_line(
+    capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    """No result, no traceback: the reason and the way out, on standard error, and exit 1."""
+    assert main(["bench", *options]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"anvil: phase bench: .*; .*\n", shown.err)
+
+
 def test_open_loop_is_reported_with_both_times(capsys: pytest.CaptureFixture[str]) -> None:
     """The text has resp lines beside lat, and how the schedule was kept; so has the JSON."""
     options = ["none", "--engine=null", "--rw=randread", "--rate-iops=500", "--runtime=500ms"]

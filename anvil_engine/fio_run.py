@@ -95,6 +95,8 @@ class Measurement:
         """
         self._require_access()
         self._require_length()
+        if stop.is_set():
+            return None
         with _Fio(self.command()) as process:
             yield from self._intervals(process, stop)
             job = self._finished(process, stopped=stop.is_set())

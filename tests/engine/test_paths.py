@@ -218,7 +218,6 @@ def test_a_target_without_poll_queues_is_refused_with_the_way_out():
     os.close(fd)
 
 
-@pytest.mark.uring
 @pytest.mark.nvme
 def test_a_drive_with_poll_queues_is_polled():
     """IOPOLL is in effect and every I/O is recorded."""

@@ -240,7 +240,12 @@ def test_the_program_ends_with_its_parent(options: list[str]) -> None:
     )
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
-    wait_for(lambda: "time.sleep(60)" in child.cmdline()[-1] and "-m" not in child.cmdline())
+    # In the middle of an exec there is no command line.
+    wait_for(
+        lambda: (
+            child.cmdline()[-1:] == ["import time; time.sleep(60)"] and "-m" not in child.cmdline()
+        )
+    )
     time.sleep(0.2)
     assert child.is_running()
     parent.kill()
